@@ -1,0 +1,117 @@
+/*
+ * pipeline.h
+ *		The definition of a pipeline, as read from ingest._pipeline, _rule and
+ *		_transform.
+ */
+#ifndef INGEST_CATALOG_PIPELINE_H
+#define INGEST_CATALOG_PIPELINE_H
+
+#include "postgres.h"
+
+#include "core/options.h"
+#include "nodes/pg_list.h"
+
+typedef enum IngestViolation
+{
+	INGEST_VIOLATION_REJECT,	/* the row becomes a dead letter */
+	INGEST_VIOLATION_DROP,		/* counted, not kept */
+	INGEST_VIOLATION_WARN,		/* counted, written all the same */
+	INGEST_VIOLATION_FAIL		/* the pipeline stops */
+} IngestViolation;
+
+typedef struct IngestRule
+{
+	char	   *name;
+	char	   *expression;
+	IngestViolation on_violation;
+	bool		null_ok;
+} IngestRule;
+
+typedef struct IngestTransform
+{
+	char	   *name;
+	char	   *statement;
+} IngestTransform;
+
+typedef enum IngestLane
+{
+	INGEST_LANE_AUTO,
+	INGEST_LANE_DIRECT,
+	INGEST_LANE_STATEMENT
+} IngestLane;
+
+typedef enum IngestOnNull
+{
+	INGEST_NULL_SKIP,			/* counted as skipped */
+	INGEST_NULL_REJECT,			/* a dead letter */
+	INGEST_NULL_ROW				/* a row whose decoded columns are NULL */
+} IngestOnNull;
+
+/* options jsonb of a pipeline; the table is ingest_pipeline_options. */
+typedef struct IngestPipelineOptions
+{
+	int64		workers;		/* processes */
+	int			lane;			/* IngestLane */
+	int64		batch_rows;		/* messages a turn */
+	int64		batch_bytes;
+	int64		batch_wait;		/* ms to wait for a fuller batch */
+	char	   *start_at;		/* 'earliest', 'latest' or a timestamp */
+	int			on_gap;			/* 0 stop, 1 skip */
+	int			on_null;		/* IngestOnNull */
+	int64		error_limit;	/* dead letters in all before a pause; -1 none */
+	double		error_rate;		/* share of rejected rows, 0..1; 1: no limit */
+	int64		error_window;	/* rows the share is taken over */
+	int64		statement_timeout;	/* ms for a load, a rule query, a transform; 0 none */
+	int64		lock_timeout;	/* ms */
+	bool		acknowledge;	/* tell the source (Kafka: commit to the group) */
+	int64		history;		/* batches kept in batch_history */
+} IngestPipelineOptions;
+
+extern const IngestOptionDef ingest_pipeline_options[];
+
+typedef struct IngestPipeline
+{
+	int32		id;
+	char	   *name;
+	Oid			owner;
+	Oid			source;
+	Oid			target;
+	char	   *schedule;
+	char	   *search_path;
+	int64		version;
+	bool		enabled;
+	bool		positioned;
+	IngestPipelineOptions options;
+	List	   *rules;			/* of IngestRule *, in order */
+	List	   *transforms;		/* of IngestTransform *, in order */
+} IngestPipeline;
+
+/*
+ * Load by name or id, into CurrentMemoryContext.  The get forms raise
+ * ERRCODE_UNDEFINED_OBJECT with a hint naming the closest pipeline.
+ * xact: in.  raises: yes
+ */
+extern IngestPipeline *ingest_pipeline_find(const char *name);
+extern IngestPipeline *ingest_pipeline_find_id(int32 id);
+extern IngestPipeline *ingest_pipeline_get(const char *name);
+
+/* Only the version, and whether it is enabled; -1 when it is gone. xact: in */
+extern int64 ingest_pipeline_version(int32 id, bool *enabled);
+
+/*
+ * Ownership and trust, checked at definition time and again before each turn:
+ * the owner exists; may read the source (USAGE on the server, SELECT on the
+ * table) and INSERT into the target; is a member of the target's owner, whose
+ * triggers, defaults and index expressions run as the pipeline's owner; and a
+ * superuser's target and source belong to superusers.
+ * xact: in.  raises: ERRCODE_INSUFFICIENT_PRIVILEGE and friends
+ */
+extern void ingest_pipeline_check_trust(const IngestPipeline *pl);
+
+/* current_user is (a member of) the owner.  raises: yes */
+extern void ingest_pipeline_check_owner(const IngestPipeline *pl);
+
+/* current_user is exactly the owner: for functions that run the owner's SQL. raises: yes */
+extern void ingest_pipeline_check_runner(const IngestPipeline *pl);
+
+#endif							/* INGEST_CATALOG_PIPELINE_H */

@@ -1,0 +1,29 @@
+/*
+ * compat.h
+ *		Everything that differs between the supported server versions (15-18).
+ *
+ * This is the only file with "#if PG_VERSION_NUM".  When a call changed its
+ * signature, a wrapper named ingest_compat_<call> hides it.
+ */
+#ifndef INGEST_COMPAT_H
+#define INGEST_COMPAT_H
+
+#include "postgres.h"
+
+#if PG_VERSION_NUM < 150000
+#error "ingest needs PostgreSQL 15 or newer"
+#endif
+
+#include "utils/wait_event.h"
+
+/*
+ * Custom wait events exist from 17 on; before, everything an extension waits
+ * for is shown as "Extension".
+ */
+#if PG_VERSION_NUM >= 170000
+#define ingest_compat_wait_event(name) WaitEventExtensionNew(name)
+#else
+#define ingest_compat_wait_event(name) ((uint32) PG_WAIT_EXTENSION)
+#endif
+
+#endif							/* INGEST_COMPAT_H */

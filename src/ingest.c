@@ -1,0 +1,24 @@
+/*
+ * ingest.c
+ *		Entry point of the library: calls each module's init, nothing else.
+ */
+#include "postgres.h"
+
+#include "core/guc.h"
+#include "fmgr.h"
+#include "source/source_registry.h"
+#include "format/format_registry.h"
+#include "worker/worker.h"
+
+PG_MODULE_MAGIC;
+
+PGDLLEXPORT void _PG_init(void);
+
+void
+_PG_init(void)
+{
+	ingest_guc_init();
+	ingest_source_registry_init();
+	ingest_format_registry_init();
+	ingest_worker_init();
+}

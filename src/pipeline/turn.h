@@ -1,0 +1,117 @@
+/*
+ * turn.h
+ *		One turn: a batch from source to target in one transaction, together
+ *		with its dead letters, its record and its positions.
+ *
+ * turn.c is the only file that knows all stages.  A run is a pipeline made
+ * ready in this process: the worker keeps one, ingest.run() opens one.
+ */
+#ifndef INGEST_TURN_H
+#define INGEST_TURN_H
+
+#include "postgres.h"
+
+#include "catalog/batch_history.h"
+#include "catalog/pipeline.h"
+#include "core/error.h"
+#include "pipeline/batch.h"
+#include "source/source.h"
+
+typedef struct IngestRun IngestRun;
+
+/*
+ * Read the definition, check trust, open the source.  ordinal of workers
+ * decides which shards are ours; -1: all (foreground).
+ * xact: in (the source is opened without I/O).  mcxt: a context under parent.
+ * raises: yes
+ */
+extern IngestRun *ingest_run_open(int32 pipeline_id, int32 ordinal, MemoryContext parent);
+
+extern const IngestPipeline *ingest_run_pipeline(const IngestRun *run);
+extern IngestSource *ingest_run_source(const IngestRun *run);
+extern IngestBatch *ingest_run_batch(const IngestRun *run);
+
+/*
+ * Find out about the shards, resolve missing positions, claim them, assign.
+ * Network I/O happens between transactions, which begin/commit here through
+ * the given functions (a worker: Start/CommitTransactionCommand; the
+ * procedure: SPI_commit).  xact: out.  false: *err
+ */
+typedef struct IngestXact
+{
+	void		(*begin) (void);
+	void		(*commit) (void);
+	void		(*rollback) (void);
+} IngestXact;
+
+extern bool ingest_run_assign(IngestRun *run, const IngestXact *xact, IngestError *err);
+
+/*
+ * Fetch until the batch is full, batch_wait has passed since its first
+ * message, or nothing comes.  Never waits itself: returns what the worker
+ * should do.
+ */
+typedef enum IngestReady
+{
+	INGEST_READY_TURN,			/* call ingest_run_turn() */
+	INGEST_READY_WAIT,			/* wait for the source's hint, at most *timeout ms */
+	INGEST_READY_ASSIGN,		/* call ingest_run_assign() */
+	INGEST_READY_ERROR			/* *err */
+} IngestReady;
+
+extern IngestReady ingest_run_fetch(IngestRun *run, pgsocket *fd, long *timeout,
+									IngestError *err);
+
+/*
+ * One transaction over the fetched batch (or, when loading it needs too many
+ * subtransactions, over its beginning: the rest stays for the next turn).
+ * Errors of the data are dealt with inside; false: the transaction was rolled
+ * back, *err says why, the batch stays fetched and may be tried again.
+ * *counts gets what was committed.  Afterwards acknowledges.
+ * xact: out
+ */
+extern bool ingest_run_turn(IngestRun *run, const IngestXact *xact, IngestCounts *counts,
+							IngestError *err);
+
+/* A gap was reported by fetch: skip it when on_gap says so, with a row in ingest._gap. */
+extern bool ingest_run_skip_gap(IngestRun *run, const IngestXact *xact, IngestError *err);
+
+/*
+ * Forget what was fetched and start anew from the stored positions (after an
+ * error, or when positions were moved by somebody else).
+ */
+extern void ingest_run_reset(IngestRun *run);
+
+/* Close everything, deletes the run's context. */
+extern void ingest_run_close(IngestRun *run);
+
+/*
+ * Dead letters once more through today's definition, in the caller's
+ * transaction; each locked, each at most once.  ids: of pending dead letters.
+ * Returns the counts.  xact: in.  raises: yes
+ */
+extern IngestCounts ingest_replay(int32 pipeline_id, const int64 *ids, int nids);
+
+/* Verdicts for ingest.preview(): nothing is consumed, nothing is written. */
+typedef struct IngestVerdict
+{
+	const char *shard;
+	int64		offset;
+	int32		row_number;
+	const char *verdict;		/* "accepted", "rejected", "dropped", "warned", "failed", "skipped" */
+	const char *stage;			/* or NULL */
+	const char *rule;
+	int			sqlstate;
+	const char *message;
+	const char *column;
+	HeapTuple	row;			/* of the source's row type, or NULL */
+	const char *payload;
+	Size		payload_len;
+} IngestVerdict;
+
+typedef void (*IngestVerdictFn) (const IngestVerdict *verdict, TupleDesc rowtype, void *arg);
+
+/* Up to "limit" messages from where the pipeline stands. xact: in. raises: yes */
+extern void ingest_preview(int32 pipeline_id, int64 limit, IngestVerdictFn take, void *arg);
+
+#endif							/* INGEST_TURN_H */

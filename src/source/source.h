@@ -1,0 +1,217 @@
+/*
+ * source.h
+ *		The interface of a source, and how to open one from its relation.
+ *
+ * A source is one static const IngestSourceOps in one .c file and one line in
+ * source_list.h; in SQL it is a foreign-data wrapper whose validator is named
+ * <source>_validator.  Options, help and documentation come from its tables.
+ *
+ * Contract of every callback
+ *	- runs in the main thread, outside a transaction unless said otherwise, and
+ *	  must not touch catalogs (open() gets everything it needs);
+ *	- does not block longer than INGEST_SOURCE_PATIENCE ms at a time, and calls
+ *	  CHECK_FOR_INTERRUPTS() between when it has to wait longer;
+ *	- reports trouble in IngestError, raises only for bugs and out of memory;
+ *	- secrets never reach a message.
+ */
+#ifndef INGEST_SOURCE_H
+#define INGEST_SOURCE_H
+
+#include "postgres.h"
+
+#include "core/error.h"
+#include "core/options.h"
+#include "format/format.h"
+#include "pipeline/batch.h"
+
+#define INGEST_SOURCE_PATIENCE	100 /* milliseconds */
+
+struct IngestSourceOps;
+
+/* What an instance starts with; a source embeds it as its first member. */
+typedef struct IngestSource
+{
+	const struct IngestSourceOps *ops;
+	MemoryContext mcxt;			/* of the instance; deleting it closes the source */
+	const void *options;		/* ops->options_size bytes, parsed */
+	char	   *name;			/* of the relation, for messages and client ids */
+} IngestSource;
+
+/* A column a user can ask for with OPTIONS (metadata 'name'). */
+typedef struct IngestMetadataDef
+{
+	const char *name;			/* "offset" */
+	Oid			typid;			/* what get_metadata returns; the column must have this type */
+	const char *help;
+} IngestMetadataDef;
+
+typedef enum IngestStart
+{
+	INGEST_START_EARLIEST,
+	INGEST_START_LATEST,
+	INGEST_START_TIMESTAMP
+} IngestStart;
+
+typedef enum IngestFetch
+{
+	INGEST_FETCH_GOT,			/* messages or positions were added */
+	INGEST_FETCH_EMPTY,			/* nothing now; wait for the hint */
+	INGEST_FETCH_SHARDS,		/* the set of shards changed: list and assign anew */
+	INGEST_FETCH_ERROR
+} IngestFetch;
+
+typedef struct IngestSourceOps
+{
+	const char *name;			/* "kafka" */
+	const char *description;
+
+	const IngestOptionDef *options; /* scopes SERVER, USER, TABLE */
+	size_t		options_size;
+	const IngestMetadataDef *metadata;	/* ends with name NULL */
+
+	/* MAY.  Rules across options, no I/O.  raises: yes */
+	void		(*check) (const void *options);
+
+	/*
+	 * MUST.  Make an instance in CurrentMemoryContext (src->mcxt), and register
+	 * its cleanup as a reset callback before the first call that can fail.
+	 * No I/O that waits.  instance is zeroed and of instance_size bytes, its
+	 * IngestSource part is filled.  false: *err says why.
+	 */
+	size_t		instance_size;
+	bool		(*open) (IngestSource *src, IngestError *err);
+
+	/*
+	 * MUST.  The shards there are now, as IngestShard with number and name, in
+	 * CurrentMemoryContext.  Waits for the peer, interruptibly, up to its
+	 * configured timeout.
+	 */
+	bool		(*list_shards) (IngestSource *src, IngestShard **shards, int *nshards,
+								IngestError *err);
+
+	/*
+	 * MUST.  Position of a shard for a start, as text in CurrentMemoryContext:
+	 * the first or the next-to-come message, or the first at or after "at".
+	 * Waits like list_shards.
+	 */
+	bool		(*find_position) (IngestSource *src, const IngestShard *shard,
+								  IngestStart start, TimestampTz at,
+								  char **position, IngestError *err);
+
+	/*
+	 * MUST.  The text is a position of this source; an operator typed it.
+	 * Pure.  raises: no
+	 */
+	bool		(*check_position) (const char *position);
+
+	/*
+	 * MUST.  Messages between two positions for the user's eye; -1 when that
+	 * cannot be said.  Pure.  raises: no
+	 */
+	int64		(*distance) (const char *from, const char *to);
+
+	/*
+	 * MUST.  Read these shards from their positions from now on, and no
+	 * others.  The array stays valid and is batch->shards of later fetches.
+	 * A proof that does not hold makes a later fetch answer with a GAP error.
+	 */
+	bool		(*assign) (IngestSource *src, IngestShard *shards, int nshards,
+						   IngestError *err);
+
+	/*
+	 * MUST.  Where to wait: a descriptor that becomes readable (or
+	 * PGINVALID_SOCKET), and the longest wait in ms before fetch() wants to be
+	 * called again although nothing was readable (-1: none).  raises: no
+	 */
+	void		(*wait_hint) (IngestSource *src, pgsocket *fd, long *timeout);
+
+	/*
+	 * MUST.  Append what is there, at most the batch's limits, and never wait.
+	 * Updates batch->shards[].  *gap_shard is the index of the shard for a GAP
+	 * error.
+	 */
+	IngestFetch (*fetch) (IngestSource *src, IngestBatch *batch, int *gap_shard,
+						  IngestError *err);
+
+	/*
+	 * MUST.  Position and proof that follow this message, in
+	 * CurrentMemoryContext: for a turn that commits only a part of its batch.
+	 * raises: out of memory
+	 */
+	void		(*position_after) (IngestSource *src, const IngestBatch *batch,
+								   const IngestMessage *msg, char **position, char **proof);
+
+	/*
+	 * MUST.  The shard's position after the last message that can be seen now
+	 * (read committed), for a drain that ends: waits like list_shards.
+	 */
+	bool		(*find_end) (IngestSource *src, const IngestShard *shard, char **position,
+							 IngestError *err);
+
+	/*
+	 * MUST.  Metadata column "which" (index in metadata[]) of a message, in
+	 * CurrentMemoryContext.  Text is verified.  raises: out of memory
+	 */
+	Datum		(*get_metadata) (IngestSource *src, const IngestBatch *batch,
+								 const IngestMessage *msg, int which, bool *isnull);
+
+	/*
+	 * MAY.  Headers of a message as JSON text ([{"name": "value"}]) for the
+	 * dead letter, or NULL.
+	 */
+	char	   *(*get_headers) (IngestSource *src, const IngestMessage *msg);
+
+	/* MUST.  Give back the messages' buffers.  Also from close.  raises: no */
+	void		(*release) (IngestSource *src, IngestBatch *batch);
+
+	/* MAY.  The batch's positions are durable; best effort.  raises: no */
+	void		(*acknowledge) (IngestSource *src, const IngestShard *shards, int nshards);
+} IngestSourceOps;
+
+/* Closing is MemoryContextDelete(src->mcxt); the reset callback does the work. */
+#define ingest_source_close(src) MemoryContextDelete((src)->mcxt)
+
+/*
+ * A source relation, read from the catalogs: what it is, its format, its
+ * columns.  Everything that needs a transaction happens here, so that the
+ * source can be opened and read outside one.
+ */
+typedef struct IngestMetadataColumn
+{
+	AttrNumber	attnum;
+	int			which;			/* index in ops->metadata */
+} IngestMetadataColumn;
+
+typedef struct IngestSourceRelation
+{
+	Oid			relid;
+	char	   *name;			/* qualified and quoted */
+	const IngestSourceOps *ops;
+	void	   *options;		/* parsed; secrets resolved */
+	const IngestFormatOps *format;
+	void	   *format_options;
+	int			natts;			/* of the relation, dropped ones included */
+	IngestColumn *columns;		/* those the format fills */
+	int			ncolumns;
+	IngestMetadataColumn *metadata;
+	int			nmetadata;
+} IngestSourceRelation;
+
+/*
+ * Read the definition of a foreign table of one of our wrappers as "owner"
+ * sees it (user mapping of owner or PUBLIC, USAGE on the server is checked).
+ * xact: in.  mcxt: current.  raises: yes
+ */
+extern IngestSourceRelation *ingest_source_relation_load(Oid relid, Oid owner);
+
+/*
+ * Open the source in a context of its own under parent.  xact: any.
+ * NULL: *err says why.
+ */
+extern IngestSource *ingest_source_open(const IngestSourceRelation *rel, MemoryContext parent,
+										IngestError *err);
+
+extern const IngestSourceOps *ingest_source_find(const char *name);
+extern const IngestSourceOps *const ingest_sources[];	/* NULL-terminated */
+
+#endif							/* INGEST_SOURCE_H */
