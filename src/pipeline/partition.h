@@ -14,7 +14,7 @@
 
 /*
  * A managed target lacks a partition for this row: what to do?
- * true: *from/*to is the range to create (ingest_partition_create), false:
+ * true: from and to are the range to create (ingest_partition_create), false:
  * *err says why not (not managed, outside bounds, too many).
  * key/isnull: the partition key.  xact: in.  raises: yes
  */

@@ -11,6 +11,8 @@
 
 #include "postgres.h"
 
+#include "access/htup.h"
+#include "access/tupdesc.h"
 #include "catalog/batch_history.h"
 #include "catalog/pipeline.h"
 #include "core/error.h"
