@@ -17,7 +17,8 @@ REGRESS_OPTS = --inputdir=$(srcdir_of_this)/test --load-extension=ingest
 ISOLATION = $(patsubst $(srcdir_of_this)/test/specs/%.spec,%,$(sort $(wildcard $(srcdir_of_this)/test/specs/*.spec)))
 ISOLATION_OPTS = --inputdir=$(srcdir_of_this)/test --load-extension=ingest
 
-PG_CPPFLAGS = -I$(srcdir_of_this)/src $(shell pkg-config --cflags rdkafka)
+# FAULTS=1 compiles the fault points in (core/fault.h).
+PG_CPPFLAGS = $(if $(FAULTS),-DINGEST_FAULTS) -I$(srcdir_of_this)/src $(shell pkg-config --cflags rdkafka)
 PG_CFLAGS = -std=gnu11 -Wextra -Wno-unused-parameter -Wno-sign-compare -Wno-missing-field-initializers -fvisibility=hidden $(if $(WERROR),-Werror)
 SHLIB_LINK = $(shell pkg-config --libs rdkafka)
 

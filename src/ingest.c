@@ -4,6 +4,7 @@
  */
 #include "postgres.h"
 
+#include "core/fault.h"
 #include "core/guc.h"
 #include "fmgr.h"
 #include "source/source_registry.h"
@@ -18,6 +19,7 @@ void
 _PG_init(void)
 {
 	ingest_guc_init();
+	ingest_fault_init();
 	ingest_source_registry_init();
 	ingest_format_registry_init();
 	ingest_worker_init();
