@@ -18,8 +18,8 @@ PGDLLEXPORT void _PG_init(void);
 void
 _PG_init(void)
 {
-	ingest_guc_init();
 	ingest_fault_init();
+	ingest_guc_init();			/* reserves the prefix: after every other setting */
 	ingest_source_registry_init();
 	ingest_format_registry_init();
 	ingest_worker_init();
