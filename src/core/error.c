@@ -150,6 +150,8 @@ ingest_error_class_name(IngestErrorClass class)
 			return "config";
 		case INGEST_ERROR_GAP:
 			return "gap";
+		case INGEST_ERROR_PAUSE:
+			return "pause";
 	}
 	return "unknown";
 }

@@ -17,7 +17,8 @@ typedef enum IngestErrorClass
 	INGEST_ERROR_TRANSIENT,		/* retry with back-off */
 	INGEST_ERROR_PERMANENT,		/* stop, state "failed" */
 	INGEST_ERROR_CONFIG,		/* stop, state "broken": the definition is wrong */
-	INGEST_ERROR_GAP			/* stop, state "gap", unless on_gap => 'skip' */
+	INGEST_ERROR_GAP,			/* stop, state "gap", unless on_gap => 'skip' */
+	INGEST_ERROR_PAUSE			/* stop, state "paused": the error budget is used up */
 } IngestErrorClass;
 
 typedef struct IngestError

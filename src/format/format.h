@@ -42,7 +42,7 @@ typedef struct IngestRowError
 /* One decoded row. */
 typedef struct IngestRow
 {
-	Datum	   *values;			/* by attnum - 1; the caller's arrays */
+	Datum	   *values;			/* by attnum - 1; the caller's arrays; NULL: see next() */
 	bool	   *isnull;
 	const char *slice;			/* the bytes of the payload that hold this row */
 	Size		slice_len;
@@ -91,6 +91,10 @@ typedef struct IngestFormatOps
 	 * When the message is broken as a whole (syntax), the first call answers
 	 * BAD with slice = the whole payload and the second NONE: rows of a
 	 * message that turns out broken are never handed out.
+	 *
+	 * row->values NULL: pass over the next row: nothing is converted, only the
+	 * slice is set, nothing is raised.  By this a message is gone on with behind
+	 * a row that raised (begin, then pass over the rows up to and with that one).
 	 *
 	 * raises: only what a type's input function raises (before 16, or not soft)
 	 */

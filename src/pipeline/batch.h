@@ -23,7 +23,8 @@ typedef struct IngestMessage
 	bool		has_timestamp;
 	TimestampTz timestamp;
 	int64		offset;			/* of the source, ascending within a shard */
-	void	   *handle;			/* the source's own */
+	void	   *handle;			/* the source's own; NULL in a replayed message */
+	const char *headers;		/* of a replayed message: JSON text or NULL */
 } IngestMessage;
 
 /* A part of a source that is read in order and has a position of its own. */

@@ -49,9 +49,12 @@ typedef struct IngestXact
 extern bool ingest_run_assign(IngestRun *run, const IngestXact *xact, IngestError *err);
 
 /*
- * Fetch until the batch is full, batch_wait has passed since its first
- * message, or nothing comes.  Never waits itself: returns what the worker
- * should do.
+ * Fetch until the batch is full or batch_wait has passed since its first
+ * message.  Never waits itself: returns what the worker should do.
+ *
+ * Errors: a GAP may be passed by ingest_run_skip_gap(); PAUSE comes after a
+ * turn that used up the error budget (its batch is committed).  The strings of
+ * an error of these functions live until the run is closed or the next error.
  */
 typedef enum IngestReady
 {
@@ -68,7 +71,9 @@ extern IngestReady ingest_run_fetch(IngestRun *run, pgsocket *fd, long *timeout,
  * One transaction over the fetched batch (or, when loading it needs too many
  * subtransactions, over its beginning: the rest stays for the next turn).
  * Errors of the data are dealt with inside; false: the transaction was rolled
- * back, *err says why, the batch stays fetched and may be tried again.
+ * back, *err says why, the batch stays fetched and may be tried again; with
+ * class NONE the pipeline was stopped or dropped meanwhile.  May be called at
+ * any time: without messages it commits positions that moved, or nothing.
  * *counts gets what was committed.  Afterwards acknowledges.
  * xact: out
  */

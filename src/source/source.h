@@ -150,7 +150,9 @@ typedef struct IngestSourceOps
 
 	/*
 	 * MUST.  Metadata column "which" (index in metadata[]) of a message, in
-	 * CurrentMemoryContext.  Text is verified.  raises: out of memory
+	 * CurrentMemoryContext.  Text is verified.  For a replayed message there is
+	 * no handle, and src was not opened: only its ops, options and name are set.
+	 * raises: out of memory
 	 */
 	Datum		(*get_metadata) (IngestSource *src, const IngestBatch *batch,
 								 const IngestMessage *msg, int which, bool *isnull);
