@@ -26,4 +26,19 @@
 #define ingest_compat_wait_event(name) ((uint32) PG_WAIT_EXTENSION)
 #endif
 
+/*
+ * create_foreignscan_path() got the number of disabled nodes (18) and lists of
+ * restrictions (17).  A plain path over a base relation.
+ */
+#if PG_VERSION_NUM >= 180000
+#define ingest_compat_create_foreignscan_path(root, rel, rows, startup, total) \
+	create_foreignscan_path(root, rel, NULL, rows, 0, startup, total, NIL, NULL, NULL, NIL, NIL)
+#elif PG_VERSION_NUM >= 170000
+#define ingest_compat_create_foreignscan_path(root, rel, rows, startup, total) \
+	create_foreignscan_path(root, rel, NULL, rows, startup, total, NIL, NULL, NULL, NIL, NIL)
+#else
+#define ingest_compat_create_foreignscan_path(root, rel, rows, startup, total) \
+	create_foreignscan_path(root, rel, NULL, rows, startup, total, NIL, NULL, NULL, NIL)
+#endif
+
 #endif							/* INGEST_COMPAT_H */

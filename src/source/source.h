@@ -23,6 +23,7 @@
 #include "core/options.h"
 #include "format/format.h"
 #include "pipeline/batch.h"
+#include "utils/memutils.h"
 
 #define INGEST_SOURCE_PATIENCE	100 /* milliseconds */
 

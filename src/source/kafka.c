@@ -1,0 +1,1128 @@
+/*
+ * kafka.c
+ *		A Kafka topic as a source, over librdkafka.
+ *
+ * The library's simple consumer: every partition is started at the position we
+ * give and delivers into one queue; no consumer group decides anything, and
+ * none is joined.  Messages stay in the library's buffers until release().
+ *
+ * Callbacks of the library run in rd_kafka_poll(), in our thread, but with its
+ * frames on the stack: they copy what they are told and never raise.
+ *
+ * Position: the next offset to read, in decimal.  Proof: time and hash of the
+ * message before it, by which a topic that was made anew under the same name is
+ * noticed even when its offsets overlap.
+ */
+#include "postgres.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+#include <librdkafka/rdkafka.h>
+
+#include "catalog/pg_type.h"
+#include "common/hashfn.h"
+#include "core/compat.h"
+#include "core/guc.h"
+#include "lib/stringinfo.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "source/source.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/json.h"
+#include "utils/timestamp.h"
+
+#define MICROS_PER_MS	INT64CONST(1000)
+#define EPOCH_OFFSET	((POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY)
+
+/* Messages taken from the library at a time. */
+#define CHUNK 1024
+
+typedef struct KafkaOptions
+{
+	char	   *brokers;
+	char	   *topic;
+	char	   *username;
+	char	   *password;
+	int			protocol;
+	char	   *mechanism;
+	char	   *ca;
+	char	   *group;
+	char	   *client_id;
+	int64		timeout;
+	int64		metadata_refresh;
+	List	   *rdkafka;
+} KafkaOptions;
+
+static const char *const protocols[] = {"plaintext", "ssl", "sasl_plaintext", "sasl_ssl", NULL};
+
+/*
+ * Settings of the library that a user may give.  Not here: whatever runs
+ * commands, loads or reads files, redirects to other hosts, turns verification
+ * off, floods the log, or decides what is read and when (ours to own).
+ */
+static const char *const allowed_settings[] = {
+	"broker.address.family", "broker.address.ttl", "compression.codec",
+	"connections.max.idle.ms",
+	"fetch.error.backoff.ms", "fetch.max.bytes", "fetch.message.max.bytes",
+	"fetch.min.bytes", "fetch.wait.max.ms", "max.partition.fetch.bytes",
+	"message.max.bytes", "metadata.max.age.ms", "receive.message.max.bytes",
+	"reconnect.backoff.max.ms", "reconnect.backoff.ms", "request.timeout.ms",
+	"sasl.mechanism", "socket.connection.setup.timeout.ms", "socket.keepalive.enable",
+	"socket.nagle.disable", "socket.receive.buffer.bytes", "socket.send.buffer.bytes",
+	"socket.timeout.ms", "ssl.cipher.suites", "ssl.curves.list", "ssl.sigalgs.list",
+	NULL
+};
+
+static void
+check_setting(const char *name, const char *value)
+{
+	const char *key = name + strlen("rdkafka.");
+
+	for (int i = 0; allowed_settings[i]; i++)
+		if (strcmp(allowed_settings[i], key) == 0)
+			return;
+	ereport(ERROR,
+			(errcode(ERRCODE_FDW_INVALID_OPTION_NAME),
+			 errmsg("setting \"%s\" of librdkafka cannot be changed here", key),
+			 errdetail("Only settings that neither reach outside nor change what is read pass through.")));
+}
+
+#define OPTION(name) offsetof(KafkaOptions, name)
+
+static const IngestOptionDef kafka_options[] = {
+	{"brokers", INGEST_SCOPE_SERVER, INGEST_OPTION_TEXT, OPTION(brokers), .required = true,
+	.help = "Brokers to begin with, as host:port, separated by commas."},
+	{"topic", INGEST_SCOPE_TABLE, INGEST_OPTION_TEXT, OPTION(topic), .required = true,
+	.help = "The topic to read."},
+	{"username", INGEST_SCOPE_USER, INGEST_OPTION_TEXT, OPTION(username),
+	.help = "User name for SASL."},
+	{"password", INGEST_SCOPE_USER, INGEST_OPTION_TEXT, OPTION(password), .secret = true,
+	.help = "Password for SASL: literal, env:NAME or file:/path."},
+	{"security_protocol", INGEST_SCOPE_SERVER, INGEST_OPTION_ENUM, OPTION(protocol),
+		.fallback = "plaintext", .values = protocols,
+	.help = "How to talk to the brokers."},
+	{"sasl_mechanism", INGEST_SCOPE_SERVER, INGEST_OPTION_TEXT, OPTION(mechanism),
+		.fallback = "PLAIN",
+	.help = "SASL mechanism: PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512."},
+	{"ssl_ca", INGEST_SCOPE_SERVER, INGEST_OPTION_TEXT, OPTION(ca),
+	.help = "Certificates (PEM text) to trust instead of the system's."},
+	{"group", INGEST_SCOPE_TABLE, INGEST_OPTION_TEXT, OPTION(group),
+	.help = "Consumer group to tell the committed offsets, for monitoring; nothing depends on it."},
+	{"client_id", INGEST_SCOPE_SERVER, INGEST_OPTION_TEXT, OPTION(client_id),
+		.fallback = "ingest",
+	.help = "Client id shown in the brokers' logs."},
+	{"timeout", INGEST_SCOPE_SERVER, INGEST_OPTION_MS, OPTION(timeout), .fallback = "10 s",
+		.min = 100, .max = 3600000,
+	.help = "How long to wait for the brokers' answer before giving up for now."},
+	{"metadata_refresh", INGEST_SCOPE_SERVER, INGEST_OPTION_MS, OPTION(metadata_refresh),
+		.fallback = "30 s", .min = 100, .max = 3600000,
+	.help = "How often to look for new partitions."},
+	{"rdkafka.*", INGEST_SCOPE_SERVER, INGEST_OPTION_TEXT, OPTION(rdkafka),
+		.check = check_setting,
+	.help = "A setting of librdkafka, from an allow-list."},
+	INGEST_OPTION_END
+};
+
+enum
+{
+	META_TOPIC, META_PARTITION, META_OFFSET, META_TIMESTAMP, META_KEY, META_KEY_TEXT, META_HEADERS
+};
+
+static const IngestMetadataDef kafka_metadata[] = {
+	[META_TOPIC] = {"topic", TEXTOID, "Name of the topic."},
+	[META_PARTITION] = {"partition", INT4OID, "Partition of the message."},
+	[META_OFFSET] = {"offset", INT8OID, "Offset of the message in its partition."},
+	[META_TIMESTAMP] = {"timestamp", TIMESTAMPTZOID, "Time of the message, as its producer or broker set it."},
+	[META_KEY] = {"key", BYTEAOID, "Key of the message."},
+	[META_KEY_TEXT] = {"key_text", TEXTOID, "Key of the message as text; NULL when it is not valid text."},
+	[META_HEADERS] = {"headers", JSONBOID, "Headers, as an array of one-member objects in their order."},
+	{NULL}
+};
+
+typedef struct KafkaShard
+{
+	int64		next;			/* offset to deliver next */
+	bool		verify;			/* the message before it is to be compared with proof */
+	bool		started;
+} KafkaShard;
+
+typedef struct Kafka
+{
+	IngestSource base;
+	const KafkaOptions *options;
+	rd_kafka_t *rk;
+	rd_kafka_topic_t *rkt;
+	rd_kafka_queue_t *queue;
+	int			pipe[2];		/* the library writes a byte when the queue fills */
+
+	IngestShard *shards;
+	KafkaShard *states;
+	int			nshards;
+	int			npartitions;	/* of the topic, as last seen */
+	TimestampTz next_refresh;
+
+	IngestError gap;			/* found while assigning, reported by fetch */
+	int			gap_shard;
+
+	/* Left by callbacks, in malloc'ed memory. */
+	rd_kafka_resp_err_t error;
+	char	   *error_text;
+	TimestampTz error_since;
+} Kafka;
+
+/*
+ * ---- Callbacks of the library: no PostgreSQL calls that can raise.
+ */
+
+static void
+note_error(rd_kafka_t *rk, int err, const char *reason, void *opaque)
+{
+	Kafka	   *k = opaque;
+	char	   *text = strdup(reason ? reason : rd_kafka_err2str(err));
+
+	/* The causes say more than "all brokers are down", which follows them. */
+	if (err == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN && k->error_text)
+	{
+		free(text);
+		return;
+	}
+	free(k->error_text);
+	k->error_text = text;
+	k->error = err;
+	if (k->error_since == 0)
+		k->error_since = GetCurrentTimestamp();
+}
+
+/* The library's log says what note_error() hears, and debug output. */
+static void
+drop_log(const rd_kafka_t *rk, int level, const char *facility, const char *text)
+{
+}
+
+/*
+ * ---- Errors
+ */
+
+/* What an error of the library means for us, with what the brokers said as detail. */
+static void
+set_error(Kafka *k, IngestError *err, rd_kafka_resp_err_t code)
+{
+	const char *topic = k->options->topic;
+
+	if (code == RD_KAFKA_RESP_ERR__TIMED_OUT || code == RD_KAFKA_RESP_ERR__TRANSPORT ||
+		code == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN)
+		code = k->error_text ? k->error : code;
+
+	switch (code)
+	{
+		case RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART:
+		case RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC:
+			ingest_error_set(err, INGEST_ERROR_CONFIG, ERRCODE_UNDEFINED_OBJECT,
+							 "topic \"%s\" does not exist", topic);
+			ingest_error_hint(err, "Create the topic, or correct the foreign table's option \"topic\".");
+			break;
+		case RD_KAFKA_RESP_ERR_TOPIC_EXCEPTION:
+			ingest_error_set(err, INGEST_ERROR_CONFIG, ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE,
+							 "\"%s\" is not a valid name of a topic", topic);
+			break;
+		case RD_KAFKA_RESP_ERR__AUTHENTICATION:
+		case RD_KAFKA_RESP_ERR_SASL_AUTHENTICATION_FAILED:
+			ingest_error_set(err, INGEST_ERROR_PERMANENT, ERRCODE_INVALID_PASSWORD,
+							 "the brokers of topic \"%s\" refused to authenticate us", topic);
+			ingest_error_hint(err, "Check username and password of the user mapping, and the server's sasl_mechanism.");
+			break;
+		case RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED:
+		case RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED:
+		case RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED:
+			ingest_error_set(err, INGEST_ERROR_PERMANENT, ERRCODE_INSUFFICIENT_PRIVILEGE,
+							 "not allowed to read topic \"%s\"", topic);
+			break;
+		case RD_KAFKA_RESP_ERR__SSL:
+			ingest_error_set(err, INGEST_ERROR_PERMANENT, ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION,
+							 "could not make a secure connection to the brokers of topic \"%s\"", topic);
+			ingest_error_hint(err, "Check the server's security_protocol and ssl_ca.");
+			break;
+		case RD_KAFKA_RESP_ERR__TRANSPORT:
+		case RD_KAFKA_RESP_ERR__TIMED_OUT:
+		case RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN:
+		case RD_KAFKA_RESP_ERR__RESOLVE:
+			ingest_error_set(err, INGEST_ERROR_TRANSIENT, ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION,
+							 "no broker of topic \"%s\" answers", topic);
+			ingest_error_hint(err, "Check the server's option \"brokers\", and that the brokers are up.");
+			break;
+		default:
+			ingest_error_set(err, INGEST_ERROR_TRANSIENT, ERRCODE_FDW_ERROR,
+							 "cannot read topic \"%s\": %s", topic, rd_kafka_err2str(code));
+			break;
+	}
+	if (k->error_text)
+		ingest_error_detail(err, "%s", k->error_text);
+}
+
+static void
+set_gap(Kafka *k, IngestError *err, const IngestShard *shard, const char *what,
+		int64 low, int64 high)
+{
+	ingest_error_set(err, INGEST_ERROR_GAP, ERRCODE_DATA_EXCEPTION,
+					 "partition %d of topic \"%s\" cannot be read on from offset %s",
+					 shard->number, k->options->topic, shard->position);
+	if (low >= 0)
+		ingest_error_detail(err, "%s The partition now holds offsets " INT64_FORMAT " to " INT64_FORMAT ".",
+							what, low, high - 1);
+	else
+		ingest_error_detail(err, "%s", what);
+	ingest_error_hint(err, "Look what is lost, then move on with ingest.seek(), or set the pipeline's option \"on_gap\" to \"skip\".");
+}
+
+/*
+ * ---- Life
+ */
+
+/*
+ * The context goes.  When the process ends, the library is left alone: waiting
+ * for its threads could take as long as an unreachable broker likes.
+ */
+static void
+close_kafka(void *arg)
+{
+	Kafka	   *k = arg;
+
+	if (proc_exit_inprogress)
+		return;
+	if (k->queue)
+	{
+		rd_kafka_queue_io_event_enable(k->queue, -1, NULL, 0);
+		rd_kafka_queue_destroy(k->queue);
+	}
+	if (k->rkt)
+		rd_kafka_topic_destroy(k->rkt);
+	if (k->rk)
+		rd_kafka_destroy_flags(k->rk, RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE);
+	for (int i = 0; i < 2; i++)
+		if (k->pipe[i] >= 0)
+			close(k->pipe[i]);
+	free(k->error_text);
+}
+
+static bool
+set_conf(rd_kafka_conf_t *conf, const char *name, const char *value, IngestError *err)
+{
+	char		reason[256];
+
+	if (rd_kafka_conf_set(conf, name, value, reason, sizeof(reason)) == RD_KAFKA_CONF_OK)
+		return true;
+	ingest_error_set(err, INGEST_ERROR_CONFIG, ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE,
+					 "librdkafka refuses setting \"%s\"", name);
+	if (strcmp(name, "sasl.password") != 0)
+		ingest_error_detail(err, "%s", reason);
+	return false;
+}
+
+static bool
+set_user_conf(rd_kafka_conf_t *conf, const KafkaOptions *options, IngestError *err)
+{
+	ListCell   *lc;
+	bool		sasl = strncmp(protocols[options->protocol], "sasl", 4) == 0;
+
+	if (!set_conf(conf, "bootstrap.servers", options->brokers, err) ||
+		!set_conf(conf, "client.id", options->client_id, err) ||
+		!set_conf(conf, "security.protocol", protocols[options->protocol], err))
+		return false;
+	if (sasl && (!set_conf(conf, "sasl.mechanism", options->mechanism, err) ||
+				 (options->username && !set_conf(conf, "sasl.username", options->username, err)) ||
+				 (options->password && !set_conf(conf, "sasl.password", options->password, err))))
+		return false;
+	if (options->ca && !set_conf(conf, "ssl.ca.pem", options->ca, err))
+		return false;
+	if (options->group && !set_conf(conf, "group.id", options->group, err))
+		return false;
+	foreach(lc, options->rdkafka)
+	{
+		DefElem    *setting = lfirst_node(DefElem, lc);
+
+		if (!set_conf(conf, setting->defname, strVal(setting->arg), err))
+			return false;
+	}
+	return true;
+}
+
+/*
+ * Ours to decide.  The queue's bounds are on bytes: with the library's own low
+ * bound on messages a full queue makes its fetcher pause for up to a second.
+ */
+static bool
+set_own_conf(rd_kafka_conf_t *conf, IngestError *err)
+{
+	char		kbytes[32];
+
+	snprintf(kbytes, sizeof(kbytes), "%d", ingest_guc_fetch_memory);
+	return set_conf(conf, "enable.auto.commit", "false", err) &&
+		set_conf(conf, "enable.auto.offset.store", "false", err) &&
+		set_conf(conf, "enable.partition.eof", "true", err) &&
+		set_conf(conf, "auto.offset.reset", "error", err) &&
+		set_conf(conf, "isolation.level", "read_committed", err) &&
+		set_conf(conf, "check.crcs", "true", err) &&
+		set_conf(conf, "allow.auto.create.topics", "false", err) &&
+		set_conf(conf, "queued.min.messages", "1000000", err) &&
+		set_conf(conf, "queued.max.messages.kbytes", kbytes, err);
+}
+
+static bool
+make_pipe(Kafka *k, IngestError *err)
+{
+	if (pipe(k->pipe) < 0)
+	{
+		k->pipe[0] = k->pipe[1] = -1;
+		ingest_error_set(err, INGEST_ERROR_TRANSIENT, ERRCODE_INSUFFICIENT_RESOURCES,
+						 "could not create a pipe: %m");
+		return false;
+	}
+	for (int i = 0; i < 2; i++)
+	{
+		(void) fcntl(k->pipe[i], F_SETFL, O_NONBLOCK);
+		(void) fcntl(k->pipe[i], F_SETFD, FD_CLOEXEC);
+	}
+	return true;
+}
+
+static bool
+kafka_open(IngestSource *src, IngestError *err)
+{
+	Kafka	   *k = (Kafka *) src;
+	MemoryContextCallback *callback = palloc0(sizeof(*callback));
+	rd_kafka_conf_t *conf;
+	char		reason[512];
+
+	k->options = src->options;
+	k->pipe[0] = k->pipe[1] = -1;
+	k->gap_shard = -1;
+	callback->func = close_kafka;
+	callback->arg = k;
+	MemoryContextRegisterResetCallback(src->mcxt, callback);
+
+	if (!make_pipe(k, err))
+		return false;
+	conf = rd_kafka_conf_new();
+	rd_kafka_conf_set_opaque(conf, k);
+	rd_kafka_conf_set_error_cb(conf, note_error);
+	rd_kafka_conf_set_log_cb(conf, drop_log);
+	if (!set_user_conf(conf, k->options, err) || !set_own_conf(conf, err))
+	{
+		rd_kafka_conf_destroy(conf);
+		return false;
+	}
+	k->rk = rd_kafka_new(RD_KAFKA_CONSUMER, conf, reason, sizeof(reason));
+	if (k->rk == NULL)
+	{
+		rd_kafka_conf_destroy(conf);
+		ingest_error_set(err, INGEST_ERROR_CONFIG, ERRCODE_FDW_UNABLE_TO_CREATE_EXECUTION,
+						 "could not create a Kafka client");
+		ingest_error_detail(err, "%s", reason);
+		return false;
+	}
+	k->rkt = rd_kafka_topic_new(k->rk, k->options->topic, NULL);
+	if (k->rkt == NULL)
+	{
+		set_error(k, err, rd_kafka_last_error());
+		return false;
+	}
+	k->queue = rd_kafka_queue_new(k->rk);
+	rd_kafka_queue_io_event_enable(k->queue, k->pipe[1], "x", 1);
+	return true;
+}
+
+/*
+ * ---- Asking the brokers.  Each call of the library waits at most
+ * INGEST_SOURCE_PATIENCE; between them we look for interrupts.
+ */
+
+typedef rd_kafka_resp_err_t (*AskFn) (Kafka *k, void *arg);
+
+static bool
+ask(Kafka *k, AskFn fn, void *arg, IngestError *err)
+{
+	TimestampTz deadline = GetCurrentTimestamp() + k->options->timeout * MICROS_PER_MS;
+	rd_kafka_resp_err_t code;
+
+	for (;;)
+	{
+		code = fn(k, arg);
+		rd_kafka_poll(k->rk, 0);
+		if (code == RD_KAFKA_RESP_ERR_NO_ERROR)
+		{
+			free(k->error_text);
+			k->error_text = NULL;
+			k->error_since = 0;
+			return true;
+		}
+		if (k->error == RD_KAFKA_RESP_ERR__AUTHENTICATION && k->error_text)
+			break;
+		if ((code != RD_KAFKA_RESP_ERR__TIMED_OUT && code != RD_KAFKA_RESP_ERR__TRANSPORT &&
+			 code != RD_KAFKA_RESP_ERR__WAIT_CACHE && code != RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE &&
+			 code != RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION &&
+			 code != RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION) ||
+			GetCurrentTimestamp() >= deadline)
+			break;
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, 20,
+						 ingest_compat_wait_event("IngestKafkaAnswer"));
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+	}
+	set_error(k, err, code);
+	return false;
+}
+
+static rd_kafka_resp_err_t
+ask_partitions(Kafka *k, void *arg)
+{
+	const struct rd_kafka_metadata *metadata;
+	rd_kafka_resp_err_t code = rd_kafka_metadata(k->rk, 0, k->rkt, &metadata,
+												 INGEST_SOURCE_PATIENCE);
+
+	if (code != RD_KAFKA_RESP_ERR_NO_ERROR)
+		return code;
+	if (metadata->topic_cnt != 1)
+		code = RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC;
+	else
+	{
+		code = metadata->topics[0].err;
+		*(int *) arg = metadata->topics[0].partition_cnt;
+	}
+	rd_kafka_metadata_destroy(metadata);
+	return code;
+}
+
+static bool
+kafka_list_shards(IngestSource *src, IngestShard **shards, int *nshards, IngestError *err)
+{
+	Kafka	   *k = (Kafka *) src;
+	int			n = 0;
+
+	if (!ask(k, ask_partitions, &n, err))
+		return false;
+	k->npartitions = n;
+	*nshards = n;
+	*shards = palloc0(sizeof(IngestShard) * Max(n, 1));
+	for (int i = 0; i < n; i++)
+	{
+		(*shards)[i].number = i;
+		(*shards)[i].name = psprintf("%d", i);
+		(*shards)[i].lag = -1;
+	}
+	return true;
+}
+
+typedef struct Watermarks
+{
+	int32		partition;
+	int64		low;
+	int64		high;			/* the last stable offset: we read committed */
+} Watermarks;
+
+static rd_kafka_resp_err_t
+ask_watermarks(Kafka *k, void *arg)
+{
+	Watermarks *w = arg;
+
+	return rd_kafka_query_watermark_offsets(k->rk, k->options->topic, w->partition,
+											&w->low, &w->high, INGEST_SOURCE_PATIENCE);
+}
+
+typedef struct TimeQuery
+{
+	int32		partition;
+	int64		at;				/* ms since 1970, then the offset */
+} TimeQuery;
+
+static rd_kafka_resp_err_t
+ask_time(Kafka *k, void *arg)
+{
+	TimeQuery *t = arg;
+	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(1);
+	rd_kafka_resp_err_t code;
+
+	rd_kafka_topic_partition_list_add(list, k->options->topic, t->partition)->offset = t->at;
+	code = rd_kafka_offsets_for_times(k->rk, list, INGEST_SOURCE_PATIENCE);
+	if (code == RD_KAFKA_RESP_ERR_NO_ERROR)
+		code = list->elems[0].err;
+	if (code == RD_KAFKA_RESP_ERR_NO_ERROR)
+		t->at = list->elems[0].offset;
+	rd_kafka_topic_partition_list_destroy(list);
+	return code;
+}
+
+static bool
+kafka_find_position(IngestSource *src, const IngestShard *shard, IngestStart start,
+					TimestampTz at, char **position, IngestError *err)
+{
+	Kafka	   *k = (Kafka *) src;
+	Watermarks	w = {shard->number, 0, 0};
+	TimeQuery	t = {shard->number, Max(0, (at + EPOCH_OFFSET + 999) / MICROS_PER_MS)};
+
+	if (!ask(k, ask_watermarks, &w, err))
+		return false;
+	if (start == INGEST_START_TIMESTAMP)
+	{
+		if (!ask(k, ask_time, &t, err))
+			return false;
+		/* Negative: nothing that late, so what comes next. */
+		*position = psprintf(INT64_FORMAT, t.at < 0 ? w.high : t.at);
+		return true;
+	}
+	*position = psprintf(INT64_FORMAT, start == INGEST_START_EARLIEST ? w.low : w.high);
+	return true;
+}
+
+static bool
+kafka_find_end(IngestSource *src, const IngestShard *shard, char **position, IngestError *err)
+{
+	return kafka_find_position(src, shard, INGEST_START_LATEST, 0, position, err);
+}
+
+/*
+ * ---- Positions
+ */
+
+static bool
+parse_offset(const char *text, int64 *offset)
+{
+	char	   *end;
+
+	errno = 0;
+	*offset = strtoll(text, &end, 10);
+	return errno == 0 && end != text && *end == '\0' && *offset >= 0 && *offset < PG_INT64_MAX;
+}
+
+static bool
+kafka_check_position(const char *position)
+{
+	int64		offset;
+
+	return parse_offset(position, &offset);
+}
+
+static int64
+kafka_distance(const char *from, const char *to)
+{
+	int64		a;
+	int64		b;
+
+	return parse_offset(from, &a) && parse_offset(to, &b) ? b - a : -1;
+}
+
+/* time:hash of what was read last */
+static char *
+make_proof(int64 time, const void *payload, size_t payload_len, const void *key, size_t key_len)
+{
+	uint64		hash = hash_bytes_extended(payload, payload_len, 0);
+
+	hash = hash_combine64(hash, hash_bytes_extended(key, key_len, 1));
+	return psprintf(INT64_FORMAT ":%016" INT64_MODIFIER "x", time, hash);
+}
+
+static char *
+message_proof(const rd_kafka_message_t *rkm)
+{
+	return make_proof(rd_kafka_message_timestamp(rkm, NULL), rkm->payload, rkm->len,
+					  rkm->key, rkm->key_len);
+}
+
+static void
+kafka_position_after(IngestSource *src, const IngestBatch *batch, const IngestMessage *msg,
+					 char **position, char **proof)
+{
+	*position = psprintf(INT64_FORMAT, msg->offset + 1);
+	*proof = message_proof(msg->handle);
+}
+
+/* The shard has been read up to "next". */
+static void
+move_shard(Kafka *k, int index, int64 next, const rd_kafka_message_t *last)
+{
+	IngestShard *shard = &k->shards[index];
+	MemoryContext old = MemoryContextSwitchTo(k->base.mcxt);
+
+	if (shard->position)
+		pfree(shard->position);
+	shard->position = psprintf(INT64_FORMAT, next);
+	if (last)
+	{
+		if (shard->proof)
+			pfree(shard->proof);
+		shard->proof = message_proof(last);
+	}
+	shard->moved = true;
+	MemoryContextSwitchTo(old);
+}
+
+static void
+set_end(Kafka *k, int index, int64 end)
+{
+	IngestShard *shard = &k->shards[index];
+	int64		position;
+
+	if (shard->end)
+		pfree(shard->end);
+	shard->end = MemoryContextStrdup(k->base.mcxt, psprintf(INT64_FORMAT, end));
+	shard->lag = parse_offset(shard->position, &position) ? Max(end - position, 0) : -1;
+}
+
+/*
+ * ---- Reading
+ */
+
+static void
+stop_shards(Kafka *k)
+{
+	for (int i = 0; i < k->nshards; i++)
+		if (k->states[i].started)
+		{
+			(void) rd_kafka_consume_stop(k->rkt, k->shards[i].number);
+			k->states[i].started = false;
+		}
+}
+
+/* Begin at the position, or one before it when there is a proof to compare. */
+static bool
+start_shard(Kafka *k, int index, IngestError *err)
+{
+	IngestShard *shard = &k->shards[index];
+	KafkaShard *state = &k->states[index];
+	Watermarks	w = {shard->number, 0, 0};
+
+	if (!parse_offset(shard->position, &state->next))
+	{
+		ingest_error_set(err, INGEST_ERROR_CONFIG, ERRCODE_DATA_CORRUPTED,
+						 "\"%s\" is not an offset", shard->position);
+		return false;
+	}
+	if (!ask(k, ask_watermarks, &w, err))
+		return false;
+	set_end(k, index, w.high);
+
+	if (state->next < w.low || state->next > w.high)
+	{
+		set_gap(k, &k->gap, shard, state->next < w.low ?
+				"The messages in between were removed." :
+				"The partition was cut, or the topic was made anew.", w.low, w.high);
+		k->gap_shard = index;
+		return true;
+	}
+	state->verify = shard->proof != NULL && state->next > w.low;
+	if (rd_kafka_consume_start_queue(k->rkt, shard->number,
+									 state->verify ? state->next - 1 : state->next,
+									 k->queue) != 0)
+	{
+		set_error(k, err, rd_kafka_last_error());
+		return false;
+	}
+	state->started = true;
+	return true;
+}
+
+static bool
+kafka_assign(IngestSource *src, IngestShard *shards, int nshards, IngestError *err)
+{
+	Kafka	   *k = (Kafka *) src;
+	MemoryContext old = CurrentMemoryContext;
+	bool		ok = true;
+
+	stop_shards(k);
+	ingest_error_reset(&k->gap);
+	k->gap_shard = -1;
+	k->shards = shards;
+	k->nshards = nshards;
+	MemoryContextSwitchTo(src->mcxt);
+	if (k->states)
+		pfree(k->states);
+	k->states = palloc0(sizeof(KafkaShard) * Max(nshards, 1));
+	for (int i = 0; ok && i < nshards; i++)
+		ok = start_shard(k, i, err);
+	k->next_refresh = GetCurrentTimestamp() + k->options->metadata_refresh * MICROS_PER_MS;
+	MemoryContextSwitchTo(old);
+	return ok;
+}
+
+static int
+find_shard(const Kafka *k, int32 partition)
+{
+	/* Nearly always in order, and few. */
+	for (int i = 0; i < k->nshards; i++)
+		if (k->shards[i].number == partition)
+			return i;
+	return -1;
+}
+
+/* Is this the message that was read last before we stopped?  Else raise a gap. */
+static bool
+verify_shard(Kafka *k, int index, const rd_kafka_message_t *rkm, IngestError *err)
+{
+	KafkaShard *state = &k->states[index];
+	IngestShard *shard = &k->shards[index];
+
+	state->verify = false;
+	if (rkm->offset != state->next - 1 || strcmp(message_proof(rkm), shard->proof) == 0)
+		return true;
+	set_gap(k, err, shard, "The message before it is not the one that was read: the topic was made anew.",
+			-1, -1);
+	return false;
+}
+
+static void
+append_message(Kafka *k, IngestBatch *batch, int index, rd_kafka_message_t *rkm)
+{
+	IngestMessage *msg = ingest_batch_append(batch);
+	rd_kafka_timestamp_type_t type;
+	int64		time = rd_kafka_message_timestamp(rkm, &type);
+
+	msg->handle = rkm;
+	msg->payload = rkm->payload;
+	msg->payload_len = rkm->len;
+	msg->key = rkm->key;
+	msg->key_len = rkm->key_len;
+	msg->offset = rkm->offset;
+	msg->shard = index;
+	batch->bytes += rkm->len + rkm->key_len;
+
+	/* Milliseconds that a timestamptz can hold; anything else is no time. */
+	if (type != RD_KAFKA_TIMESTAMP_NOT_AVAILABLE && time >= 0 &&
+		time < END_TIMESTAMP / MICROS_PER_MS)
+	{
+		msg->timestamp = time * MICROS_PER_MS - EPOCH_OFFSET;
+		msg->has_timestamp = IS_VALID_TIMESTAMP(msg->timestamp);
+	}
+}
+
+/*
+ * One event of the queue.  True when it was a message that is now the batch's;
+ * the others are the caller's to destroy.
+ */
+static bool
+take_event(Kafka *k, IngestBatch *batch, rd_kafka_message_t *rkm, int *gap_shard,
+		   IngestError *err)
+{
+	int			index = find_shard(k, rkm->partition);
+	KafkaShard *state;
+
+	if (index < 0)
+		return false;			/* of an assignment before */
+	state = &k->states[index];
+	switch (rkm->err)
+	{
+		case RD_KAFKA_RESP_ERR_NO_ERROR:
+			if (state->verify && !verify_shard(k, index, rkm, err))
+			{
+				*gap_shard = index;
+				return false;
+			}
+			if (rkm->offset < state->next)
+				return false;
+			append_message(k, batch, index, rkm);
+			state->next = rkm->offset + 1;
+			return true;
+		case RD_KAFKA_RESP_ERR__PARTITION_EOF:
+
+			/*
+			 * The end: behind control records and holes that compaction made,
+			 * which nobody delivers.
+			 */
+			state->verify = false;
+			if (rkm->offset > state->next)
+				state->next = rkm->offset;
+			move_shard(k, index, state->next, NULL);
+			set_end(k, index, state->next);
+			return false;
+		case RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET:
+		case RD_KAFKA_RESP_ERR_OFFSET_OUT_OF_RANGE:
+			set_gap(k, err, &k->shards[index], "The offset is out of range.", -1, -1);
+			*gap_shard = index;
+			return false;
+		case RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC:
+		case RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION:
+		case RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART:
+
+			/*
+			 * Also for a moment while a broker starts; asking anew for the
+			 * partitions will tell.
+			 */
+			ingest_error_set(err, INGEST_ERROR_TRANSIENT, ERRCODE_UNDEFINED_OBJECT,
+							 "topic \"%s\" has no partition %d", k->options->topic, rkm->partition);
+			return false;
+		default:
+			set_error(k, err, rkm->err);
+			return false;
+	}
+}
+
+/* After a round: positions behind the last message of each shard, and its lag. */
+static void
+finish_round(Kafka *k, IngestBatch *batch, int first)
+{
+	rd_kafka_message_t **last = palloc0(sizeof(*last) * Max(k->nshards, 1));
+
+	for (int i = first; i < batch->nmessages; i++)
+		last[batch->messages[i].shard] = batch->messages[i].handle;
+	for (int i = 0; i < k->nshards; i++)
+	{
+		int64		low;
+		int64		high;
+
+		if (last[i] == NULL)
+			continue;
+		/* An end seen after it may be further on already. */
+		move_shard(k, i, Max(k->states[i].next, last[i]->offset + 1), last[i]);
+		if (rd_kafka_get_watermark_offsets(k->rk, k->options->topic, k->shards[i].number,
+										   &low, &high) == RD_KAFKA_RESP_ERR_NO_ERROR && high >= 0)
+			set_end(k, i, Max(high, k->states[i].next));
+	}
+	pfree(last);
+}
+
+/* Look whether there are new partitions, now and then. */
+static bool
+shards_changed(Kafka *k)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	int			n = 0;
+
+	if (now < k->next_refresh)
+		return false;
+	k->next_refresh = now + k->options->metadata_refresh * MICROS_PER_MS;
+	return ask_partitions(k, &n) == RD_KAFKA_RESP_ERR_NO_ERROR && n != k->npartitions;
+}
+
+static void
+drain_pipe(Kafka *k)
+{
+	char		bytes[64];
+
+	while (read(k->pipe[0], bytes, sizeof(bytes)) == sizeof(bytes))
+		;
+}
+
+/* The brokers have been away for longer than the timeout. */
+static bool
+brokers_lost(Kafka *k, IngestError *err)
+{
+	if (k->error_text == NULL ||
+		(k->error != RD_KAFKA_RESP_ERR__AUTHENTICATION &&
+		 GetCurrentTimestamp() - k->error_since < k->options->timeout * MICROS_PER_MS))
+		return false;
+	set_error(k, err, k->error);
+	free(k->error_text);
+	k->error_text = NULL;
+	k->error_since = 0;
+	return true;
+}
+
+static IngestFetch
+kafka_fetch(IngestSource *src, IngestBatch *batch, int *gap_shard, IngestError *err)
+{
+	Kafka	   *k = (Kafka *) src;
+	rd_kafka_message_t *events[CHUNK];
+	int			first = batch->nmessages;
+	bool		any = false;
+	ssize_t		n;
+
+	ingest_error_reset(err);
+	*gap_shard = -1;
+	if (k->gap_shard >= 0)
+	{
+		*gap_shard = k->gap_shard;
+		ingest_error_copy(err, &k->gap, CurrentMemoryContext);
+		return INGEST_FETCH_ERROR;
+	}
+	rd_kafka_poll(k->rk, 0);
+	drain_pipe(k);
+
+	while (!ingest_batch_full(batch) && err->class == INGEST_ERROR_NONE)
+	{
+		n = rd_kafka_consume_batch_queue(k->queue, 0, events,
+										 Min(CHUNK, batch->limits.rows - batch->nmessages));
+		if (n <= 0)
+			break;
+		any = true;
+		for (ssize_t i = 0; i < n; i++)
+			if (err->class != INGEST_ERROR_NONE ||
+				!take_event(k, batch, events[i], gap_shard, err))
+				rd_kafka_message_destroy(events[i]);
+	}
+	finish_round(k, batch, first);
+
+	if (err->class != INGEST_ERROR_NONE)
+		return INGEST_FETCH_ERROR;
+	if (any)
+	{
+		free(k->error_text);
+		k->error_text = NULL;
+		k->error_since = 0;
+		return INGEST_FETCH_GOT;
+	}
+	if (brokers_lost(k, err))
+		return INGEST_FETCH_ERROR;
+	return shards_changed(k) ? INGEST_FETCH_SHARDS : INGEST_FETCH_EMPTY;
+}
+
+static void
+kafka_wait_hint(IngestSource *src, pgsocket *fd, long *timeout)
+{
+	Kafka	   *k = (Kafka *) src;
+	int64		ms = (k->next_refresh - GetCurrentTimestamp()) / MICROS_PER_MS;
+
+	*fd = k->pipe[0];
+	/* Errors reach us in rd_kafka_poll() only: look at least once a second while there is one. */
+	*timeout = (long) Max(0, Min(ms, 1000));
+}
+
+static void
+kafka_release(IngestSource *src, IngestBatch *batch)
+{
+	for (int i = 0; i < batch->nmessages; i++)
+		if (batch->messages[i].handle)
+		{
+			rd_kafka_message_destroy(batch->messages[i].handle);
+			batch->messages[i].handle = NULL;
+		}
+}
+
+static void
+kafka_acknowledge(IngestSource *src, const IngestShard *shards, int nshards)
+{
+	Kafka	   *k = (Kafka *) src;
+	rd_kafka_topic_partition_list_t *list;
+
+	if (k->options->group == NULL)
+		return;
+	list = rd_kafka_topic_partition_list_new(nshards);
+	for (int i = 0; i < nshards; i++)
+	{
+		int64		offset;
+
+		if (shards[i].position && parse_offset(shards[i].position, &offset))
+			rd_kafka_topic_partition_list_add(list, k->options->topic, shards[i].number)->offset = offset;
+	}
+	(void) rd_kafka_commit(k->rk, list, 1);
+	rd_kafka_topic_partition_list_destroy(list);
+}
+
+/*
+ * ---- Metadata
+ */
+
+/* Text of the database, or NULL when the bytes are not valid text. */
+static char *
+valid_text(const char *bytes, size_t len)
+{
+	if (bytes == NULL || memchr(bytes, '\0', len) != NULL ||
+		!pg_verify_mbstr(PG_UTF8, bytes, len, true))
+		return NULL;
+	if (GetDatabaseEncoding() == PG_UTF8 || GetDatabaseEncoding() == PG_SQL_ASCII)
+		return pnstrdup(bytes, len);
+	return NULL;
+}
+
+static char *
+kafka_get_headers(IngestSource *src, const IngestMessage *msg)
+{
+	rd_kafka_headers_t *headers;
+	StringInfoData json;
+	const char *name;
+	const void *value;
+	size_t		len;
+
+	if (msg->handle == NULL)
+		return msg->headers ? pstrdup(msg->headers) : NULL;
+	if (rd_kafka_message_headers(msg->handle, &headers) != RD_KAFKA_RESP_ERR_NO_ERROR)
+		return NULL;
+
+	initStringInfo(&json);
+	for (size_t i = 0;
+		 rd_kafka_header_get_all(headers, i, &name, &value, &len) == RD_KAFKA_RESP_ERR_NO_ERROR;
+		 i++)
+	{
+		char	   *key = valid_text(name, strlen(name));
+		char	   *text = valid_text(value, len);
+
+		appendStringInfoString(&json, i > 0 ? ", {" : "[{");
+		escape_json(&json, key ? key : "?");
+		appendStringInfoString(&json, ": ");
+		if (text)
+			escape_json(&json, text);
+		else
+			appendStringInfoString(&json, "null");
+		appendStringInfoChar(&json, '}');
+	}
+	appendStringInfoString(&json, json.len > 0 ? "]" : "[]");
+	return json.data;
+}
+
+static Datum
+bytes_datum(const char *bytes, size_t len)
+{
+	bytea	   *result = palloc(VARHDRSZ + len);
+
+	SET_VARSIZE(result, VARHDRSZ + len);
+	memcpy(VARDATA(result), bytes, len);
+	return PointerGetDatum(result);
+}
+
+static Datum
+kafka_get_metadata(IngestSource *src, const IngestBatch *batch, const IngestMessage *msg,
+				   int which, bool *isnull)
+{
+	const KafkaOptions *options = src->options;
+	char	   *text;
+
+	*isnull = false;
+	switch (which)
+	{
+		case META_TOPIC:
+			return CStringGetTextDatum(options->topic);
+		case META_PARTITION:
+			return Int32GetDatum(batch->shards[msg->shard].number);
+		case META_OFFSET:
+			return Int64GetDatum(msg->offset);
+		case META_TIMESTAMP:
+			*isnull = !msg->has_timestamp;
+			return TimestampTzGetDatum(msg->timestamp);
+		case META_KEY:
+			*isnull = msg->key == NULL;
+			return *isnull ? (Datum) 0 : bytes_datum(msg->key, msg->key_len);
+		case META_KEY_TEXT:
+			text = msg->key ? valid_text(msg->key, msg->key_len) : NULL;
+			*isnull = text == NULL;
+			return text ? CStringGetTextDatum(text) : (Datum) 0;
+		case META_HEADERS:
+			text = kafka_get_headers(src, msg);
+			*isnull = text == NULL;
+			return text ? DirectFunctionCall1(jsonb_in, CStringGetDatum(text)) : (Datum) 0;
+	}
+	*isnull = true;
+	return (Datum) 0;
+}
+
+const IngestSourceOps ingest_source_kafka = {
+	.name = "kafka",
+	.description = "Topics of Apache Kafka and what speaks its protocol",
+	.options = kafka_options,
+	.options_size = sizeof(KafkaOptions),
+	.metadata = kafka_metadata,
+	.instance_size = sizeof(Kafka),
+	.open = kafka_open,
+	.list_shards = kafka_list_shards,
+	.find_position = kafka_find_position,
+	.check_position = kafka_check_position,
+	.distance = kafka_distance,
+	.assign = kafka_assign,
+	.wait_hint = kafka_wait_hint,
+	.fetch = kafka_fetch,
+	.position_after = kafka_position_after,
+	.find_end = kafka_find_end,
+	.get_metadata = kafka_get_metadata,
+	.get_headers = kafka_get_headers,
+	.release = kafka_release,
+	.acknowledge = kafka_acknowledge,
+};
