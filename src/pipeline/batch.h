@@ -48,7 +48,7 @@ typedef struct IngestBatchLimits
 
 typedef struct IngestBatch
 {
-	MemoryContext mcxt;			/* of the arrays and of what a source allocates per batch */
+	MemoryContext mcxt;			/* of what a source allocates per batch; reset with it */
 
 	IngestMessage *messages;
 	int			nmessages;

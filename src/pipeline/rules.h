@@ -4,7 +4,8 @@
  *
  * Rules without a subquery are compiled expressions, evaluated as the row is
  * decoded; when one has a subquery, all are evaluated by one query over the
- * relation "batch".
+ * relation "batch".  Either way they are tried in order, and the first that
+ * does not hold and is not of kind "warn" decides.
  */
 #ifndef INGEST_RULES_H
 #define INGEST_RULES_H
@@ -19,8 +20,9 @@ typedef struct IngestRuleSet IngestRuleSet;
 
 /*
  * Parse and plan the rules against the row type of the source, in
- * CurrentMemoryContext.  search_path has been set by the caller.  An error's
- * position points into the rule's expression.  xact: in.  raises: yes
+ * CurrentMemoryContext, which frees the plans when it goes.  search_path has
+ * been set by the caller.  An error's position points into the rule's
+ * expression.  xact: in.  raises: yes
  */
 extern IngestRuleSet *ingest_rules_compile(List *rules, Oid source, TupleDesc rowtype);
 
@@ -38,24 +40,50 @@ extern void ingest_rules_begin(IngestRuleSet *set);
 
 /*
  * Index of the first rule in order that this row violates, whose outcome is
- * not "warn"; -1 when the row is accepted.  Violations of "warn" rules are
- * counted.  raises: what the expression raises
+ * not "warn"; -1 when the row is accepted.  *warned is set when a rule of kind
+ * "warn" was violated before.  Violations are counted.
+ * raises: what the expression raises
  */
-extern int	ingest_rules_check(IngestRuleSet *set, TupleTableSlot *slot);
+extern int	ingest_rules_check(IngestRuleSet *set, TupleTableSlot *slot, bool *warned);
 
 /*
- * The same for every row of a tuplestore in order: verdicts[i] as above.
+ * Evaluate one rule after the other, so that ingest_rules_current() is right
+ * when one raises: slower.
+ */
+extern void ingest_rules_one_by_one(IngestRuleSet *set, bool on);
+
+/* Index of the rule that is evaluated, or -1 when that is not known. */
+extern int	ingest_rules_current(const IngestRuleSet *set);
+
+/* The rules a row violates, in order; the last may be of kind other than "warn". */
+typedef struct IngestViolations
+{
+	int			n;
+	int			rules[FLEXIBLE_ARRAY_MEMBER];
+} IngestViolations;
+
+/*
+ * The violations of every row of a tuplestore in order, or NULL for none, in
+ * CurrentMemoryContext.  *done counts the rows that have been looked at, which
+ * tells the guilty one when the query raises.
  * xact: in, SPI not connected.  raises: yes
  */
-extern void ingest_rules_query(IngestRuleSet *set, Tuplestorestate *rows, TupleDesc rowtype,
-							   int64 nrows, int *verdicts);
+extern void ingest_rules_query(IngestRuleSet *set, Tuplestorestate *rows,
+							   int64 nrows, IngestViolations **violations, int64 *done);
+
+/* What ingest_rules_check() would have answered, counting. */
+extern int	ingest_rules_apply(IngestRuleSet *set, const IngestViolations *violations,
+							   bool *warned);
 
 extern const IngestRule *ingest_rules_get(const IngestRuleSet *set, int index);
 
 /*
- * Violations counted since the last reset, per rule; taken back to a mark when
- * a subtransaction is undone.
+ * Violations counted since the last reset, per rule; the caller takes them
+ * back when a subtransaction is undone.
  */
 extern int64 *ingest_rules_counts(IngestRuleSet *set, int *nrules);
+
+/* Add them to ingest._rule and start from zero.  xact: in.  raises: yes */
+extern void ingest_rules_store_counts(IngestRuleSet *set, int32 pipeline_id);
 
 #endif							/* INGEST_RULES_H */
