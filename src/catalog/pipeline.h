@@ -69,6 +69,13 @@ typedef struct IngestPipelineOptions
 
 extern const IngestOptionDef ingest_pipeline_options[];
 
+/* Defaults and the given options; mcxt: current.  raises: when a value is bad */
+extern void ingest_pipeline_parse_options(Jsonb *options, IngestPipelineOptions *into);
+
+/* "reject", "drop", ...; find: false when there is no such outcome.  raises: no */
+extern const char *ingest_violation_name(IngestViolation violation);
+extern bool ingest_violation_find(const char *name, IngestViolation *violation);
+
 typedef struct IngestPipeline
 {
 	int32		id;
@@ -97,6 +104,12 @@ extern IngestPipeline *ingest_pipeline_get(const char *name);
 
 /* Only the version, and whether it is enabled; -1 when it is gone. xact: in */
 extern int64 ingest_pipeline_version(int32 id, bool *enabled);
+
+/*
+ * Which database this is, as kept in _pipeline.home: a copy elsewhere has
+ * another one.  mcxt: current.  raises: no
+ */
+extern char *ingest_pipeline_home(void);
 
 /*
  * Ownership and trust, checked at definition time and again before each turn:

@@ -14,6 +14,7 @@
 #error "ingest needs PostgreSQL 15 or newer"
 #endif
 
+#include "utils/acl.h"
 #include "utils/wait_event.h"
 
 /*
@@ -39,6 +40,16 @@
 #else
 #define ingest_compat_create_foreignscan_path(root, rel, rows, startup, total) \
 	create_foreignscan_path(root, rel, NULL, rows, startup, total, NIL, NULL, NULL, NIL)
+#endif
+
+/* Privileges on a foreign server: one function for all objects from 16 on. */
+#if PG_VERSION_NUM >= 160000
+#include "catalog/pg_foreign_server.h"
+#define ingest_compat_server_aclcheck(server, role, mode) \
+	object_aclcheck(ForeignServerRelationId, server, role, mode)
+#else
+#define ingest_compat_server_aclcheck(server, role, mode) \
+	pg_foreign_server_aclcheck(server, role, mode)
 #endif
 
 #endif							/* INGEST_COMPAT_H */

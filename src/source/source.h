@@ -106,8 +106,8 @@ typedef struct IngestSourceOps
 	bool		(*check_position) (const char *position);
 
 	/*
-	 * MUST.  Messages between two positions for the user's eye; -1 when that
-	 * cannot be said.  Pure.  raises: no
+	 * MUST.  Messages between two positions; negative when that cannot be said
+	 * or "to" comes before "from".  Pure.  raises: no
 	 */
 	int64		(*distance) (const char *from, const char *to);
 
