@@ -52,4 +52,40 @@
 	pg_foreign_server_aclcheck(server, role, mode)
 #endif
 
+/*
+ * Input functions report soft errors from 16 on.  Before, an error is raised.
+ * False: *sqlstate and *message say why.
+ */
+#if PG_VERSION_NUM >= 160000
+#include "fmgr.h"
+#include "nodes/miscnodes.h"
+
+#define INGEST_COMPAT_SOFT_INPUT 1
+
+static inline bool
+ingest_compat_input_call(FmgrInfo *flinfo, char *text, Oid ioparam, int32 typmod, Datum *value,
+						 int *sqlstate, const char **message)
+{
+	ErrorSaveContext escontext = {T_ErrorSaveContext, .details_wanted = true};
+
+	if (InputFunctionCallSafe(flinfo, text, ioparam, typmod, (Node *) &escontext, value))
+		return true;
+	*sqlstate = escontext.error_data->sqlerrcode;
+	*message = escontext.error_data->message;
+	return false;
+}
+#else
+#include "fmgr.h"
+
+#define INGEST_COMPAT_SOFT_INPUT 0
+
+static inline bool
+ingest_compat_input_call(FmgrInfo *flinfo, char *text, Oid ioparam, int32 typmod, Datum *value,
+						 int *sqlstate, const char **message)
+{
+	*value = InputFunctionCall(flinfo, text, ioparam, typmod);
+	return true;
+}
+#endif
+
 #endif							/* INGEST_COMPAT_H */

@@ -12,6 +12,7 @@
 #include "catalog/pg_user_mapping.h"
 #include "access/reloptions.h"
 #include "commands/defrem.h"
+#include "core/compat.h"
 #include "nodes/makefuncs.h"
 #include "foreign/foreign.h"
 #include "miscadmin.h"
@@ -184,7 +185,7 @@ ingest_source_relation_load(Oid relid, Oid owner)
 	if (result->ops == NULL)
 		raise_not_source(relid);
 
-	acl = pg_foreign_server_aclcheck(server->serverid, owner, ACL_USAGE);
+	acl = ingest_compat_server_aclcheck(server->serverid, owner, ACL_USAGE);
 	if (acl != ACLCHECK_OK)
 		aclcheck_error(acl, OBJECT_FOREIGN_SERVER, server->servername);
 
