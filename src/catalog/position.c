@@ -73,6 +73,33 @@ ingest_position_claim(int32 pipeline_id, IngestShard *shards, int nshards, Memor
 }
 
 void
+ingest_position_read(int32 pipeline_id, IngestShard *shards, int nshards, MemoryContext mcxt)
+{
+	static IngestStatement look = {
+		"SELECT shard, position, proof FROM ingest._position WHERE pipeline_id = $1",
+		1, {INT4OID}
+	};
+	Datum		values[1] = {Int32GetDatum(pipeline_id)};
+	uint64		nrows;
+
+	ingest_spi_begin();
+	nrows = ingest_spi_run(&look, values, NULL);
+	for (uint64 i = 0; i < nrows; i++)
+	{
+		char	   *name = ingest_spi_text(i, "shard", CurrentMemoryContext);
+		IngestShard *shard = find_shard(shards, nshards, name);
+
+		if (shard)
+		{
+			shard->position = ingest_spi_text(i, "position", mcxt);
+			shard->proof = ingest_spi_text(i, "proof", mcxt);
+		}
+		pfree(name);
+	}
+	ingest_spi_end();
+}
+
+void
 ingest_position_add(int32 pipeline_id, const char *shard, const char *position)
 {
 	static IngestStatement add = {

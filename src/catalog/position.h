@@ -19,6 +19,13 @@ extern void ingest_position_claim(int32 pipeline_id, IngestShard *shards, int ns
 								  MemoryContext mcxt);
 
 /*
+ * The stored positions and proofs, without claiming: for looking only.  Shards
+ * without one keep position NULL.  xact: in.  raises: yes
+ */
+extern void ingest_position_read(int32 pipeline_id, IngestShard *shards, int nshards,
+								 MemoryContext mcxt);
+
+/*
  * Insert the first position of a shard (epoch 0).  Does nothing when there is
  * one already.  xact: in.  raises: yes
  */

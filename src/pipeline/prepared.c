@@ -151,9 +151,6 @@ ingest_prepared_make(int32 pipeline_id, MemoryContext parent)
 
 		level = ingest_usersql_begin(pl);
 		prepared->rules = ingest_rules_compile(pl->rules, pl->source, prepared->rowtype);
-		if (prepared->rel->format->check)
-			prepared->rel->format->check(prepared->rel->columns, prepared->rel->ncolumns,
-										 prepared->rel->format_options);
 		prepared->format = prepared->rel->format->start(prepared->rel->columns,
 														prepared->rel->ncolumns,
 														prepared->rel->format_options);

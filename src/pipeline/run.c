@@ -131,12 +131,28 @@ close_source(IngestRun *run)
 	run->assigned = false;
 }
 
+/* However the source is closed, it gets its messages back before. */
+static void
+release_messages(void *arg)
+{
+	IngestRun  *run = arg;
+
+	run->source->ops->release(run->source, run->batch);
+	run->batch->nmessages = 0;
+}
+
 static bool
 open_source(IngestRun *run, IngestError *err)
 {
+	MemoryContextCallback *callback;
+
 	run->source = ingest_source_open(run->prepared->rel, run->mcxt, err);
 	if (run->source == NULL)
 		return false;
+	callback = MemoryContextAllocZero(run->source->mcxt, sizeof(*callback));
+	callback->func = release_messages;
+	callback->arg = run;
+	MemoryContextRegisterResetCallback(run->source->mcxt, callback);
 	run->opened = run->prepared;
 	run->reopen = false;
 	return true;
@@ -552,9 +568,9 @@ store_gap(IngestRun *run, void *arg)
 }
 
 /*
- * Where to go on: at the source's first message when that is ahead.  When it
- * is not, the position lies beyond the end, or in something that was made anew
- * under the same name: then what can be read is all new.
+ * Where to go on: at the source's first message.  That is behind us when the
+ * source was made anew under the same name, or was cut; which of the two cannot
+ * be told, and to read something twice is better than not at all.
  */
 static bool
 find_gap_end(IngestRun *run, GapSkip *gap, IngestError *err)

@@ -20,12 +20,6 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
-/*
- * The share of rejected rows says something when a window has been read, or as
- * many rows as this.
- */
-#define BUDGET_MIN_ROWS 500
-
 /* Where a shard stands after the turn. */
 typedef struct ShardMove
 {
@@ -146,15 +140,21 @@ find_move(IngestRun *run, Turn *turn, int i)
 }
 
 static void
+find_moves(IngestRun *run, Turn *turn)
+{
+	turn->moves = palloc0(sizeof(ShardMove) * Max(run->batch->nshards, 1));
+	for (int i = 0; i < run->batch->nshards; i++)
+		find_move(run, turn, i);
+}
+
+static void
 move_positions(IngestRun *run, Turn *turn)
 {
 	INGEST_FAULT("before-position");
-	turn->moves = palloc0(sizeof(ShardMove) * Max(run->batch->nshards, 1));
 	for (int i = 0; i < run->batch->nshards; i++)
 	{
 		IngestShard shard = run->batch->shards[i];
 
-		find_move(run, turn, i);
 		if (turn->moves[i].position == NULL)
 			continue;
 		shard.position = turn->moves[i].position;
@@ -259,7 +259,7 @@ check_budget(IngestRun *run, Turn *turn)
 		int64		rejected;
 
 		ingest_batch_error_rate(run->pipeline_id, options->error_window, &read, &rejected);
-		if (read >= Min(options->error_window, BUDGET_MIN_ROWS) &&
+		if (read >= options->error_window &&
 			rejected > options->error_rate * read)
 		{
 			ingest_error_set(&turn->over_budget, INGEST_ERROR_PAUSE, ERRCODE_CONFIGURATION_LIMIT_EXCEEDED,
@@ -297,14 +297,17 @@ do_turn(IngestRun *run, void *arg)
 		load_batch(run, turn, batch_id);
 		ingest_usersql_end(level);
 	}
-	move_positions(run, turn);
+	find_moves(run, turn);
 	if (has_messages)
 	{
+		/* before the positions: whoever changes a pipeline locks in this order */
 		record_batch(run, turn, batch_id);
 		check_budget(run, turn);
+	}
+	move_positions(run, turn);
+	if (has_messages)
 		/* last, since workers of one pipeline meet here */
 		ingest_rules_store_counts(run->prepared->rules, run->pipeline_id);
-	}
 }
 
 /* After the commit, nothing can go wrong that matters. */
