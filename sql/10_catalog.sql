@@ -177,8 +177,18 @@ COMMENT ON TABLE ingest._dead_letter IS 'Rejected rows and messages; people read
 COMMENT ON TABLE ingest._gap IS 'Parts of a source that were not read; people read ingest.gap';
 COMMENT ON TABLE ingest._partition_policy IS 'What ingest.manage_partitions() was told';
 
-SELECT pg_catalog.pg_extension_config_dump(t::regclass, '')
-FROM unnest(ARRAY['ingest._pipeline', 'ingest._pipeline_id_seq', 'ingest._rule', 'ingest._transform',
-                  'ingest._position', 'ingest._dead_letter', 'ingest._dead_letter_id_seq',
-                  'ingest._batch', 'ingest._batch_id_seq', 'ingest._total',
-                  'ingest._gap', 'ingest._gap_id_seq', 'ingest._state', 'ingest._partition_policy']) AS t;
+-- One statement each: the next has to see the list that the one before made.
+SELECT pg_catalog.pg_extension_config_dump('ingest._pipeline', '');
+SELECT pg_catalog.pg_extension_config_dump('ingest._pipeline_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('ingest._rule', '');
+SELECT pg_catalog.pg_extension_config_dump('ingest._transform', '');
+SELECT pg_catalog.pg_extension_config_dump('ingest._position', '');
+SELECT pg_catalog.pg_extension_config_dump('ingest._dead_letter', '');
+SELECT pg_catalog.pg_extension_config_dump('ingest._dead_letter_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('ingest._batch', '');
+SELECT pg_catalog.pg_extension_config_dump('ingest._batch_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('ingest._total', '');
+SELECT pg_catalog.pg_extension_config_dump('ingest._gap', '');
+SELECT pg_catalog.pg_extension_config_dump('ingest._gap_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('ingest._state', '');
+SELECT pg_catalog.pg_extension_config_dump('ingest._partition_policy', '');

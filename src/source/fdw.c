@@ -31,8 +31,8 @@
 #include "utils/builtins.h"
 #include "utils/rel.h"
 
-PG_FUNCTION_INFO_V1(ingest_sql_fdw_handler);
-PG_FUNCTION_INFO_V1(ingest_sql_validator);
+PGDLLEXPORT PG_FUNCTION_INFO_V1(ingest_sql_fdw_handler);
+PGDLLEXPORT PG_FUNCTION_INFO_V1(ingest_sql_validator);
 
 /* Messages and bytes looked at a time: a peek with LIMIT should not read a topic. */
 #define PEEK_MESSAGES 1000
