@@ -134,7 +134,7 @@ take_letters(Replay *replay, const int64 *ids, int n)
 
 static IngestStatement set_outcomes = {
 	"UPDATE ingest._dead_letter d SET outcome = o.outcome, resolved_at = pg_catalog.now() "
-	"FROM pg_catalog.unnest($1, $2) AS o (id, outcome) WHERE d.id = o.id",
+	"FROM unnest($1, $2) AS o (id, outcome) WHERE d.id = o.id",
 	2, {INT8ARRAYOID, TEXTARRAYOID}
 };
 

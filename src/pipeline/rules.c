@@ -523,7 +523,7 @@ ingest_rules_counts(IngestRuleSet *set, int *nrules)
  */
 static IngestStatement add_violations = {
 	"UPDATE ingest._rule r SET violations = r.violations + v.n "
-	"FROM (SELECT l.name, u.n FROM pg_catalog.unnest($2, $3) AS u (name, n) "
+	"FROM (SELECT l.name, u.n FROM unnest($2, $3) AS u (name, n) "
 	"      JOIN ingest._rule l ON l.pipeline_id = $1 AND l.name = u.name "
 	"      ORDER BY l.name FOR UPDATE OF l) AS v "
 	"WHERE r.pipeline_id = $1 AND r.name = v.name",
