@@ -1,38 +1,46 @@
-# Shared by test/all and test/demo; sourced.
+# Shared by test/all, test/demo and test/bench/run; sourced.  Expects $top.
 
 server_packages=(postgresql-15 postgresql-server-dev-15 librdkafka-dev gcc make pkg-config)
 test_packages=(libipc-run-perl kcat maven openjdk-17-jre-headless)
 
 # The server to build against.
-PG_CONFIG=${PG_CONFIG:-/usr/lib/postgresql/15/bin/pg_config}
+export PG_CONFIG=${PG_CONFIG:-/usr/lib/postgresql/15/bin/pg_config}
 
 log() { printf '# %s\n' "$*" >&2; }
 die() { printf '%s: %s\n' "${0##*/}" "$*" >&2; exit 1; }
 
 # Install those of the packages that are missing, as root.
 install_packages() {
-    local missing=() package
+    local missing=() package conf=/etc/postgresql-common/createcluster.conf ours=no
     for package; do
         dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")
     done
     [ ${#missing[@]} -gt 0 ] || return 0
     [ "$(id -u)" = 0 ] || die "missing packages: ${missing[*]} (run as root to install them)"
     log "installing ${missing[*]}"
+    # The package must not make and start a server of its own.
+    if [ ! -e $conf ]; then
+        ours=yes
+        mkdir -p "${conf%/*}"
+        echo 'create_main_cluster = false' > $conf
+    fi
     export DEBIAN_FRONTEND=noninteractive
-    # A package's own cluster must not be made or started by the installation.
-    mkdir -p /etc/postgresql-common
-    [ -e /etc/postgresql-common/createcluster.conf ] ||
-        echo 'create_main_cluster = false' > /etc/postgresql-common/createcluster.conf
-    apt-get update -qq
-    apt-get install -y -qq --no-install-recommends "${missing[@]}" > /dev/null
+    apt-get update -qq || die 'apt-get update failed'
+    apt-get install -y -qq --no-install-recommends "${missing[@]}" > "${TMPDIR:-/tmp}/ingest-apt.$$" 2>&1 ||
+        { cat "${TMPDIR:-/tmp}/ingest-apt.$$" >&2; die 'apt-get install failed'; }
+    rm -f "${TMPDIR:-/tmp}/ingest-apt.$$"
+    [ $ours = no ] || rm -f $conf
 }
 
-# A directory that the unprivileged user can work in.
+# make_work_dir NAME: sets $work to a directory that the unprivileged user can
+# work in; it goes when the script ends.
 make_work_dir() {
-    local dir
-    dir=$(mktemp -d "${TMPDIR:-/tmp}/$1.XXXXXX")
-    chmod 755 "$dir"
-    printf '%s\n' "$dir"
+    work=$(mktemp -d "${TMPDIR:-/tmp}/$1.XXXXXX")
+    chmod 755 "$work"
+    [ "$(id -u)" != 0 ] || chown postgres: "$work"
+    trap 'rm -rf "$work"' EXIT
+    trap 'exit 130' INT
+    trap 'exit 143' TERM
 }
 
 # build_and_install DIR [VAR=value ...]: the checkout is copied, so that it may
@@ -41,15 +49,31 @@ build_and_install() {
     local dir=$1
     shift
     mkdir -p "$dir"
-    tar -C "$top" --exclude=.git --exclude='*.o' --exclude='*.bc' --exclude='*.so' -cf - . | tar -C "$dir" -xf -
-    make -s -C "$dir" -j"$(nproc)" PG_CONFIG="$PG_CONFIG" "$@" > "$dir/build.log" 2>&1 ||
-        { cat "$dir/build.log" >&2; die "the build failed"; }
-    if [ -w "$($PG_CONFIG --pkglibdir)" ]; then
-        make -s -C "$dir" PG_CONFIG="$PG_CONFIG" "$@" install >> "$dir/build.log" 2>&1
-    else
-        sudo make -s -C "$dir" PG_CONFIG="$PG_CONFIG" "$@" install >> "$dir/build.log" 2>&1
-    fi || { cat "$dir/build.log" >&2; die "the installation failed"; }
+    tar -C "$top" --exclude=.git --exclude='*.o' --exclude='*.bc' --exclude='*.so' -cf - . | tar -C "$dir" -xf - --no-same-owner
+    make -s -C "$dir" -j"$(nproc)" "$@" > "$dir/build.log" 2>&1 ||
+        { cat "$dir/build.log" >&2; die 'the build failed'; }
+    install_built "$dir" "$@"
     [ "$(id -u)" != 0 ] || chown -R postgres: "$dir"
+}
+
+install_built() {
+    local dir=$1 sudo=
+    shift
+    [ -w "$("$PG_CONFIG" --pkglibdir)" ] || sudo=sudo
+    $sudo make -s -C "$dir" PG_CONFIG="$PG_CONFIG" "$@" install >> "$dir/build.log" 2>&1 ||
+        { cat "$dir/build.log" >&2; die 'the installation failed'; }
+}
+
+# The jars, where the unprivileged user can read them.
+provide_kafka() {
+    local libs
+    libs=$("$top/test/lib/kafka-jars") || die 'Maven could not fetch Apache Kafka'
+    if [ "$(id -u)" = 0 ]; then
+        cp -r "$libs" "$work/kafka-libs"
+        chmod -R a+rX "$work/kafka-libs"
+        libs=$work/kafka-libs
+    fi
+    export INGEST_KAFKA_LIBS=$libs
 }
 
 # as_user DIR COMMAND ...: in DIR, as postgres when we are root, since the
@@ -58,9 +82,8 @@ as_user() {
     local dir=$1
     shift
     if [ "$(id -u)" = 0 ]; then
-        (cd "$dir" && runuser -u postgres -- env PG_CONFIG="$PG_CONFIG" HOME="$dir" \
-            INGEST_CACHE="${INGEST_CACHE:-}" "$@")
+        (cd "$dir" && HOME=$work LANG=C.UTF-8 exec setpriv --reuid postgres --regid postgres --init-groups -- "$@")
     else
-        (cd "$dir" && env PG_CONFIG="$PG_CONFIG" "$@")
+        (cd "$dir" && LANG=C.UTF-8 exec "$@")
     fi
 }

@@ -4,8 +4,8 @@
  *		Java is needed.
  *
  * Makes the topics, prints "brokers HOST:PORT" and serves until it is told to
- * stop.  The mock keeps about 5 MB a partition and
- * drops what is older: spread over many partitions, and compress.
+ * stop.  The mock keeps about 5 MB a partition and drops what is older: spread
+ * over many partitions, and compress.
  */
 #include <librdkafka/rdkafka.h>
 #include <librdkafka/rdkafka_mock.h>

@@ -218,17 +218,17 @@ print_sensor_message(char *buffer, size_t size, int64_t seq, enum kind kind)
 
 	gmtime_r(&seconds, &tm);
 	strftime(stamp, sizeof(stamp), "%Y-%m-%dT%H:%M:%S", &tm);
-	snprintf(temperature, sizeof(temperature), "%s%d.%02d", kind == NEGATIVE ? "-" : "",
-			 (int) (a % 60) + (kind == NEGATIVE), (int) (a >> 8) % 100);
+	snprintf(temperature, sizeof(temperature), "%s%u.%02u", kind == NEGATIVE ? "-" : "",
+			 (unsigned) (a % 60) + (kind == NEGATIVE), (unsigned) ((a >> 8) % 100));
 	len = snprintf(buffer, size,
-				   "{\"sensor_id\": \"sensor-%06d\", \"temperature\": %s, \"humidity\": %d.%02d, "
-				   "\"pressure\": %d.%03d, \"%s\": \"%s.%03dZ\", \"seq\": %" PRId64
-				   ", \"status\": \"%s\", \"site\": \"plant %s, hall %02d\"}",
-				   (int) (a >> 16) % 5000, kind == TYPE ? "\"warm\"" : temperature,
-				   (int) (a >> 32) % 100, (int) (a >> 40) % 100,
-				   950 + (int) (b % 100), (int) (b >> 8) % 1000,
-				   opt.time_key, stamp, (int) (ms % 1000), seq,
-				   states[(b >> 20) % 3], sites[(b >> 24) % 4], (int) (b >> 32) % 40);
+				   "{\"sensor_id\": \"sensor-%06u\", \"temperature\": %s, \"humidity\": %u.%02u, "
+				   "\"pressure\": %u.%03u, \"%s\": \"%s.%03uZ\", \"seq\": %" PRId64
+				   ", \"status\": \"%s\", \"site\": \"plant %s, hall %02u\"}",
+				   (unsigned) ((a >> 16) % 5000), kind == TYPE ? "\"warm\"" : temperature,
+				   (unsigned) ((a >> 32) % 100), (unsigned) ((a >> 40) % 100),
+				   950 + (unsigned) (b % 100), (unsigned) ((b >> 8) % 1000),
+				   opt.time_key, stamp, (unsigned) (ms % 1000), seq,
+				   states[(b >> 20) % 3], sites[(b >> 24) % 4], (unsigned) ((b >> 32) % 40));
 	if (kind == BROKEN)
 		len = len / 4 + (int) ((b >> 40) % (len / 2));
 	return len;

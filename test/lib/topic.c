@@ -60,6 +60,7 @@ create_topic(int argc, char **argv)
 	char		error[256];
 	rd_kafka_NewTopic_t *topic;
 	rd_kafka_event_t *event;
+	const rd_kafka_topic_result_t **results;
 	size_t		n;
 
 	topic = rd_kafka_NewTopic_new(argv[0], argc > 1 ? atoi(argv[1]) : 1, 1, error, sizeof(error));
@@ -76,7 +77,8 @@ create_topic(int argc, char **argv)
 	}
 	rd_kafka_CreateTopics(rk, &topic, 1, NULL, queue);
 	event = wait_for_answer();
-	check_topics(rd_kafka_CreateTopics_result_topics(rd_kafka_event_CreateTopics_result(event), &n), n);
+	results = rd_kafka_CreateTopics_result_topics(rd_kafka_event_CreateTopics_result(event), &n);
+	check_topics(results, n);
 	rd_kafka_event_destroy(event);
 	rd_kafka_NewTopic_destroy(topic);
 }
@@ -88,6 +90,7 @@ add_partitions(int argc, char **argv)
 	char		error[256];
 	rd_kafka_NewPartitions_t *partitions;
 	rd_kafka_event_t *event;
+	const rd_kafka_topic_result_t **results;
 	size_t		n;
 
 	if (argc != 2)
@@ -97,8 +100,8 @@ add_partitions(int argc, char **argv)
 		fail("%s", error);
 	rd_kafka_CreatePartitions(rk, &partitions, 1, NULL, queue);
 	event = wait_for_answer();
-	check_topics(rd_kafka_CreatePartitions_result_topics(
-					rd_kafka_event_CreatePartitions_result(event), &n), n);
+	results = rd_kafka_CreatePartitions_result_topics(rd_kafka_event_CreatePartitions_result(event), &n);
+	check_topics(results, n);
 	rd_kafka_event_destroy(event);
 	rd_kafka_NewPartitions_destroy(partitions);
 }
@@ -109,12 +112,14 @@ delete_topic(int argc, char **argv)
 {
 	rd_kafka_DeleteTopic_t *topic = rd_kafka_DeleteTopic_new(argv[0]);
 	rd_kafka_event_t *event;
+	const rd_kafka_topic_result_t **results;
 	size_t		n;
 
 	(void) argc;
 	rd_kafka_DeleteTopics(rk, &topic, 1, NULL, queue);
 	event = wait_for_answer();
-	check_topics(rd_kafka_DeleteTopics_result_topics(rd_kafka_event_DeleteTopics_result(event), &n), n);
+	results = rd_kafka_DeleteTopics_result_topics(rd_kafka_event_DeleteTopics_result(event), &n);
+	check_topics(results, n);
 	rd_kafka_event_destroy(event);
 	rd_kafka_DeleteTopic_destroy(topic);
 }
