@@ -220,9 +220,13 @@ flush_rows(IngestAttempt *att, IngestRange *range, bool last)
 	MemoryContextReset(att->row_mcxt);
 }
 
+/* The row at att->at has been gone through; "bytes" of payload were decoded for it. */
 void
-ingest_attempt_flush_if_full(IngestAttempt *att, IngestRange *range, Size bytes)
+ingest_attempt_end_row(IngestAttempt *att, IngestRange *range, IngestPlace next, Size bytes)
 {
+	if (range->rows++ == 0)
+		range->first = att->at;
+	range->reached = next;
 	range->unflushed_bytes += bytes;
 	if (++range->unflushed >= FLUSH_ROWS || range->unflushed_bytes >= FLUSH_BYTES)
 		flush_rows(att, range, false);
@@ -299,9 +303,7 @@ load_tombstone(IngestAttempt *att, IngestRange *range, const IngestMessage *msg)
 			dispose_row(att, range, &travel, violated, warned);
 			break;
 	}
-	range->rows++;
-	range->reached.row = 1;
-	ingest_attempt_flush_if_full(att, range, 0);
+	ingest_attempt_end_row(att, range, (IngestPlace) {att->at.message + 1, 0}, 0);
 }
 
 /*
@@ -352,9 +354,9 @@ load_message(IngestAttempt *att, IngestRange *range, const IngestMessage *msg, i
 		else
 			ingest_verdict_undecodable(att, &travel, &row.error);
 
-		range->rows++;
-		range->reached.row = ++travel.row;
-		ingest_attempt_flush_if_full(att, range, row.slice_len);
+		travel.row++;
+		ingest_attempt_end_row(att, range, (IngestPlace) {att->at.message, travel.row},
+							   row.slice_len);
 	}
 	return false;
 }
@@ -444,23 +446,23 @@ place_after(IngestAttempt *att, IngestPlace place)
 	return place;
 }
 
-/* The row at the cursor becomes a dead letter. */
+/* A row becomes a dead letter; there is none between the cursor and it. */
 static void
-convict_row(IngestAttempt *att, Search *search)
+convict_row(IngestAttempt *att, Search *search, IngestPlace place)
 {
-	const IngestMessage *msg = &att->batch->messages[search->cursor.message];
-	IngestTravel travel = {msg, search->cursor.row, msg->payload, msg->payload_len};
+	const IngestMessage *msg = &att->batch->messages[place.message];
+	IngestTravel travel = {msg, place.row, msg->payload, msg->payload_len};
 	IngestRow	row;
 
 	if (msg->payload != NULL)
 	{
 		att->prepared->rel->format->begin(att->prepared->format, msg->payload, msg->payload_len);
-		pass_rows(att->prepared, search->cursor.row + 1, &row);
+		pass_rows(att->prepared, place.row + 1, &row);
 		travel.slice = row.slice;
 		travel.slice_len = row.slice_len;
 	}
 	ingest_verdict_failed(att, &travel, &search->failure);
-	search->cursor = place_after(att, search->cursor);
+	search->cursor = place_after(att, place);
 	search->walled = false;
 }
 
@@ -472,7 +474,7 @@ note_success(IngestAttempt *att, Search *search, const IngestRange *range)
 	{
 		search->walled = false;
 		if (search->convicted)
-			convict_row(att, search);
+			convict_row(att, search, search->wall);
 	}
 	else if (att->stride > INGEST_STRIDE_ALL / 2)
 		att->stride = INGEST_STRIDE_ALL;
@@ -488,8 +490,6 @@ note_success(IngestAttempt *att, Search *search, const IngestRange *range)
 static void
 note_failure(IngestAttempt *att, Search *search, const IngestRange *range)
 {
-	bool		is_first;
-
 	search->walled = false;
 	if (att->step == INGEST_STEP_FLUSH || att->step == INGEST_STEP_LAST)
 	{
@@ -497,7 +497,7 @@ note_failure(IngestAttempt *att, Search *search, const IngestRange *range)
 			ReThrowError(search->failure.error);
 		if (range->rows == 1)
 		{
-			convict_row(att, search);
+			convict_row(att, search, range->first);
 			return;
 		}
 		if (att->step == INGEST_STEP_FLUSH && ingest_place_before(range->from, range->flushed))
@@ -516,8 +516,7 @@ note_failure(IngestAttempt *att, Search *search, const IngestRange *range)
 	if (att->step == INGEST_STEP_RULE && search->failure.rule < 0 && !att->collected)
 		ingest_rules_one_by_one(att->prepared->rules, true);
 
-	is_first = !ingest_place_before(range->from, att->at);
-	if (!is_first)
+	if (range->rows > 0)
 	{
 		search->wall = att->at;
 		search->walled = true;
@@ -525,7 +524,7 @@ note_failure(IngestAttempt *att, Search *search, const IngestRange *range)
 			(att->step == INGEST_STEP_RULE && search->failure.rule >= 0);
 	}
 	else if (att->step != INGEST_STEP_RULE || search->failure.rule >= 0)
-		convict_row(att, search);
+		convict_row(att, search, att->at);
 }
 
 /*
@@ -540,7 +539,7 @@ reject_rest_of_message(IngestAttempt *att, Search *search)
 	search->failure.error->detail =
 		psprintf("The row was not tried alone: too many rows of its message fail.");
 	while (search->cursor.message == message)
-		convict_row(att, search);
+		convict_row(att, search, search->cursor);
 }
 
 static void

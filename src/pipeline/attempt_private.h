@@ -23,6 +23,7 @@ typedef struct IngestRange
 	int64		max_rows;
 
 	/* progress */
+	IngestPlace first;			/* the first row that was gone through */
 	IngestPlace reached;		/* the next row */
 	IngestPlace flushed;		/* rows before this one are written */
 	int64		rows;			/* since from */
@@ -76,7 +77,8 @@ extern bool ingest_attempt_is_only_row(const IngestAttempt *att, const IngestMes
 extern void ingest_attempt_fill_metadata(IngestAttempt *att, const IngestMessage *msg);
 extern void ingest_attempt_judge(IngestAttempt *att, IngestRange *range,
 								 const IngestTravel *travel, int violated, bool warned);
-extern void ingest_attempt_flush_if_full(IngestAttempt *att, IngestRange *range, Size bytes);
+extern void ingest_attempt_end_row(IngestAttempt *att, IngestRange *range,
+								   IngestPlace next, Size bytes);
 
 /* collect.c: rows collected before they are judged, for rules that need a query. */
 extern int	ingest_collect(IngestAttempt *att);

@@ -484,6 +484,15 @@ load_row(IngestAttempt *att, IngestRange *range, CollectedRow *row, TupleTableSl
 	}
 }
 
+/* The place after row "i", within a range. */
+static IngestPlace
+next_place(const IngestCollected *collected, int64 i, IngestPlace to)
+{
+	if (i + 1 < collected->nrows && ingest_place_before(collected->rows[i + 1].place, to))
+		return collected->rows[i + 1].place;
+	return to;
+}
+
 void
 ingest_collect_load(IngestAttempt *att, IngestRange *range)
 {
@@ -502,11 +511,8 @@ ingest_collect_load(IngestAttempt *att, IngestRange *range)
 		CHECK_FOR_INTERRUPTS();
 		att->at = collected->rows[i].place;
 		load_row(att, range, &collected->rows[i], stored);
-		range->rows++;
-		range->reached = i + 1 < collected->nrows &&
-			ingest_place_before(collected->rows[i + 1].place, range->to) ?
-			collected->rows[i + 1].place : range->to;
-		ingest_attempt_flush_if_full(att, range, collected->rows[i].slice_len);
+		ingest_attempt_end_row(att, range, next_place(collected, i, range->to),
+							   collected->rows[i].slice_len);
 	}
 	range->reached = range->to;
 	ExecDropSingleTupleTableSlot(stored);
