@@ -15,6 +15,9 @@
 #include "pipeline/attempt_private.h"
 #include "utils/memutils.h"
 
+/* Subtransactions that may be spent here, of those in attempt.c. */
+#define COLLECT_SAVEPOINTS 30
+
 typedef enum CollectedKind
 {
 	COLLECTED_ROW,				/* in the tuplestore */
@@ -204,11 +207,14 @@ add_failed_row(IngestAttempt *att, IngestPlace place, IngestFailure *failure)
 	add_row(att, COLLECTED_FAILED, place, row.slice, row.slice_len)->failure = failure;
 }
 
-/* Whether the attempt must go on although it has spent what it may. */
+/*
+ * Whether enough has been spent on collecting, and the batch can end before
+ * this place; the load needs some too.
+ */
 static bool
 may_stop_before(const IngestAttempt *att, IngestPlace place)
 {
-	return place.message > att->first && ingest_attempt_exhausted(att, false);
+	return place.message > att->first && att->savepoints >= COLLECT_SAVEPOINTS;
 }
 
 /* The batch ends before this message; what was collected of it and after is forgotten. */
@@ -497,9 +503,11 @@ void
 ingest_collect_load(IngestAttempt *att, IngestRange *range)
 {
 	IngestCollected *collected = att->collected;
+	MemoryContext row_mcxt = MemoryContextSwitchTo(att->try_mcxt);
 	TupleTableSlot *stored = MakeSingleTupleTableSlot(att->prepared->rowtype, &TTSOpsMinimalTuple);
 	int64		i = find_row(collected, range->from);
 
+	MemoryContextSwitchTo(row_mcxt);
 	position_store(collected, i);
 	for (; i < collected->nrows && ingest_place_before(collected->rows[i].place, range->to); i++)
 	{
