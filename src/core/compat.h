@@ -88,4 +88,21 @@ ingest_compat_input_call(FmgrInfo *flinfo, char *text, Oid ioparam, int32 typmod
 }
 #endif
 
+/* Summarizing indexes (16) changed the signature. */
+#include "executor/executor.h"
+#if PG_VERSION_NUM >= 160000
+#define ingest_compat_insert_index_tuples(info, slot, estate) \
+	ExecInsertIndexTuples(info, slot, estate, false, false, NULL, NIL, false)
+#else
+#define ingest_compat_insert_index_tuples(info, slot, estate) \
+	ExecInsertIndexTuples(info, slot, estate, false, false, NULL, NIL)
+#endif
+
+/* CHECK constraints can be NOT ENFORCED from 18 on. */
+#if PG_VERSION_NUM >= 180000
+#define ingest_compat_check_enforced(check) ((check)->ccenforced)
+#else
+#define ingest_compat_check_enforced(check) true
+#endif
+
 #endif							/* INGEST_COMPAT_H */

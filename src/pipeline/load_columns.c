@@ -1,0 +1,148 @@
+/*
+ * load_columns.c
+ *		The mapping from source row to target row that both lanes share.
+ *
+ * Columns go by name.  What the target lacks is not loaded (rules and
+ * transforms may still use it); what the source lacks gets its default.
+ */
+#include "postgres.h"
+
+#include "access/sysattr.h"
+#include "access/table.h"
+#include "catalog/pg_attribute.h"
+#include "catalog/pg_class.h"
+#include "miscadmin.h"
+#include "nodes/makefuncs.h"
+#include "optimizer/optimizer.h"
+#include "parser/parse_coerce.h"
+#include "pipeline/load.h"
+#include "pipeline/load_columns.h"
+#include "rewrite/rewriteHandler.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+
+static AttrNumber
+find_column(TupleDesc desc, const char *name)
+{
+	for (int i = 0; i < desc->natts; i++)
+		if (!TupleDescAttr(desc, i)->attisdropped &&
+			strcmp(NameStr(TupleDescAttr(desc, i)->attname), name) == 0)
+			return i + 1;
+	return InvalidAttrNumber;
+}
+
+static void
+map_column(IngestLoadColumn *column, Relation target, Form_pg_attribute to,
+		   TupleDesc source, AttrNumber number)
+{
+	Form_pg_attribute from = TupleDescAttr(source, number - 1);
+	Var		   *var = makeVar(1, number, from->atttypid, from->atttypmod, from->attcollation, 0);
+	Node	   *expr;
+
+	if (to->attidentity == ATTRIBUTE_IDENTITY_ALWAYS)
+		ereport(ERROR,
+				(errcode(ERRCODE_GENERATED_ALWAYS),
+				 errmsg("cannot load column \"%s\" of \"%s\"", NameStr(to->attname),
+						RelationGetRelationName(target)),
+				 errdetail("It is an identity column defined as GENERATED ALWAYS."),
+				 errhint("Name the source's column differently.")));
+
+	expr = coerce_to_target_type(NULL, (Node *) var, from->atttypid, to->atttypid, to->atttypmod,
+								 COERCION_ASSIGNMENT, COERCE_IMPLICIT_CAST, -1);
+	if (expr == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATATYPE_MISMATCH),
+				 errmsg("column \"%s\" of \"%s\" is of type %s but the source's is of type %s",
+						NameStr(to->attname), RelationGetRelationName(target),
+						format_type_be(to->atttypid), format_type_be(from->atttypid)),
+				 errhint("Give the column of the source the target's type.")));
+	column->mapped = true;
+	if (expr == (Node *) var)
+		column->source = number;
+	else
+		column->expr = expression_planner((Expr *) expr);
+}
+
+IngestLoadColumn *
+ingest_load_columns(Relation target, TupleDesc source)
+{
+	TupleDesc	desc = RelationGetDescr(target);
+	IngestLoadColumn *columns = palloc0(sizeof(IngestLoadColumn) * Max(desc->natts, 1));
+
+	for (int i = 0; i < desc->natts; i++)
+	{
+		Form_pg_attribute att = TupleDescAttr(desc, i);
+		AttrNumber	number;
+		Node	   *value;
+
+		if (att->attisdropped || att->attgenerated)
+			continue;
+		number = find_column(source, NameStr(att->attname));
+		if (number != InvalidAttrNumber)
+			map_column(&columns[i], target, att, source, number);
+		else if ((value = build_column_default(target, i + 1)) != NULL)
+			columns[i].expr = expression_planner((Expr *) value);
+	}
+	return columns;
+}
+
+void
+ingest_load_check_privilege(Relation target, const IngestLoadColumn *columns)
+{
+	Oid			relid = RelationGetRelid(target);
+
+	if (pg_class_aclcheck(relid, GetUserId(), ACL_INSERT) == ACLCHECK_OK)
+		return;
+	for (int i = 0; i < RelationGetDescr(target)->natts; i++)
+		if (columns[i].mapped &&
+			pg_attribute_aclcheck(relid, i + 1, GetUserId(), ACL_INSERT) != ACLCHECK_OK)
+			aclcheck_error(ACLCHECK_NO_PRIV, get_relkind_objtype(get_rel_relkind(relid)),
+						   RelationGetRelationName(target));
+}
+
+void
+ingest_load_check(Oid source, Oid target)
+{
+	Relation	from = table_open(source, AccessShareLock);
+	Relation	to = table_open(target, AccessShareLock);
+	TupleDesc	desc = RelationGetDescr(to);
+	IngestLoadColumn *columns;
+	bool		any = false;
+
+	if (to->rd_rel->relkind != RELKIND_RELATION &&
+		to->rd_rel->relkind != RELKIND_PARTITIONED_TABLE &&
+		to->rd_rel->relkind != RELKIND_FOREIGN_TABLE && to->rd_rel->relkind != RELKIND_VIEW)
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("\"%s\" cannot be a target", RelationGetRelationName(to)),
+				 errdetail("A target is a table, a partitioned table, a foreign table or a view.")));
+	if (to->rd_rel->relpersistence == RELPERSISTENCE_TEMP)
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("temporary table \"%s\" cannot be a target", RelationGetRelationName(to)),
+				 errdetail("Workers run in sessions of their own.")));
+
+	columns = ingest_load_columns(to, RelationGetDescr(from));
+	for (int i = 0; i < desc->natts; i++)
+	{
+		Form_pg_attribute att = TupleDescAttr(desc, i);
+
+		any |= columns[i].mapped;
+		if (att->attnotnull && !att->attisdropped && !att->attgenerated &&
+			columns[i].source == 0 && columns[i].expr == NULL)
+			ereport(ERROR,
+					(errcode(ERRCODE_NOT_NULL_VIOLATION),
+					 errmsg("nothing fills column \"%s\" of \"%s\"", NameStr(att->attname),
+							RelationGetRelationName(to)),
+					 errdetail("It is NOT NULL, has no default, and the source has no such column.")));
+	}
+	if (!any)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_COLUMN),
+				 errmsg("\"%s\" and \"%s\" have no column in common",
+						RelationGetRelationName(from), RelationGetRelationName(to)),
+				 errdetail("Columns of the source go to columns of the target with the same name.")));
+	table_close(to, AccessShareLock);
+	table_close(from, AccessShareLock);
+}
