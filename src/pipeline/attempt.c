@@ -407,6 +407,8 @@ load_range(IngestAttempt *att, void *arg)
 	flush_rows(att, range, true);
 	MemoryContextSwitchTo(att->try_mcxt);
 
+	att->counts.written -= range->load->discarded;
+	att->counts.skipped += range->load->discarded;
 	att->lane->end(range->load);
 	INGEST_FAULT("after-load");
 }

@@ -64,6 +64,7 @@ typedef struct IngestLoadOps
 struct IngestLoad
 {
 	const IngestLoadOps *ops;
+	int64		discarded;		/* rows put, and flushed, that a trigger or rule did away with */
 };
 
 extern const IngestLoadOps ingest_load_direct;

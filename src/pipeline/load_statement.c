@@ -195,6 +195,7 @@ statement_flush(IngestLoad *base, bool last)
 		elog(ERROR, "could not register the batch");
 	if (SPI_execute(load->sql, false, 0) != SPI_OK_INSERT)
 		elog(ERROR, "\"%s\" failed", load->sql);
+	load->base.discarded += load->pending - (int64) SPI_processed;
 	/* What is deferred is the batch's fault too, while it can still be undone. */
 	if (SPI_execute("SET CONSTRAINTS ALL IMMEDIATE", false, 0) != SPI_OK_UTILITY)
 		elog(ERROR, "could not check deferred constraints");
