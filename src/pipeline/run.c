@@ -453,7 +453,8 @@ fetch_failed(IngestRun *run, int gap_shard, IngestError *err)
 	if (err->class == INGEST_ERROR_GAP)
 	{
 		run->gap_shard = gap_shard;
-		run->gap_reason = MemoryContextStrdup(run->pending_mcxt, err->message);
+		run->gap_reason = MemoryContextStrdup(run->pending_mcxt,
+											  err->detail ? err->detail : err->message);
 	}
 	if (run->batch->nmessages > 0)
 	{
