@@ -101,7 +101,7 @@ CREATE TABLE ingest._batch (
 );
 CREATE INDEX ON ingest._batch (pipeline_id, id);
 
--- The sums of batches that were trimmed from _batch.
+-- The sums of turns that were trimmed from _batch.
 CREATE TABLE ingest._total (
     pipeline_id integer PRIMARY KEY REFERENCES ingest._pipeline ON DELETE CASCADE,
     batches     bigint NOT NULL,

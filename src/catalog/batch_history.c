@@ -3,7 +3,7 @@
  *		ingest._batch: one row for each committed batch, and what the error
  *		budget reads from it.
  *
- * Records that are trimmed are added up in ingest._total, so that the sums of
+ * Records of turns that are trimmed are added up in ingest._total, so that the sums of
  * ingest.pipeline_status stay right.
  */
 #include "postgres.h"
@@ -16,6 +16,20 @@
 
 /* Records read at a time when looking back. */
 #define LOOK_BACK 100
+
+void
+ingest_counts_add(IngestCounts *to, const IngestCounts *from)
+{
+	to->messages += from->messages;
+	to->bytes += from->bytes;
+	to->read += from->read;
+	to->written += from->written;
+	to->rejected += from->rejected;
+	to->dropped += from->dropped;
+	to->merged += from->merged;
+	to->skipped += from->skipped;
+	to->warned += from->warned;
+}
 
 int64
 ingest_batch_next_id(void)
@@ -147,7 +161,7 @@ ingest_batch_trim(int32 pipeline_id, int64 keep)
 		"    rejected, dropped, merged, skipped, warned)"
 		"  SELECT $1, count(*), sum(messages), sum(bytes), sum(read), sum(written),"
 		"    sum(rejected), sum(dropped), sum(merged), sum(skipped), sum(warned)"
-		"  FROM old HAVING count(*) > 0"
+		"  FROM old WHERE kind = 'turn' HAVING count(*) > 0"
 		"  ON CONFLICT (pipeline_id) DO UPDATE SET batches = t.batches + excluded.batches,"
 		"    messages = t.messages + excluded.messages, bytes = t.bytes + excluded.bytes,"
 		"    read = t.read + excluded.read, written = t.written + excluded.written,"

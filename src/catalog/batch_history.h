@@ -23,6 +23,8 @@ typedef struct IngestCounts
 	int64		warned;
 } IngestCounts;
 
+extern void ingest_counts_add(IngestCounts *to, const IngestCounts *from);
+
 typedef struct IngestBatchRecord
 {
 	int32		pipeline_id;

@@ -17,12 +17,11 @@
 #include "foreign/fdwapi.h"
 #include "foreign/foreign.h"
 #include "miscadmin.h"
+#include "source/source.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
-#include "utils/fmgrprotos.h"
 #include "utils/lsyscache.h"
 #include "utils/syscache.h"
-#include "utils/timestamp.h"
 #include "utils/varlena.h"
 
 static const char *const lane_names[] = {"auto", "direct", "statement", NULL};
@@ -61,7 +60,7 @@ const IngestOptionDef ingest_pipeline_options[] = {
 		   "Share of rejected rows, over the last error_window rows, beyond which the pipeline is paused; 1: no limit.",
 		   NULL),
 	OPTION("error_window", INGEST_OPTION_INT, error_window, "10000", 1, 1e9, NULL,
-		   "Rows that error_rate is taken over; fewer rows never pause a pipeline.", NULL),
+		   "Rows that error_rate is taken over, beginning with 500 of them (or the window when it is smaller).", NULL),
 	OPTION("statement_timeout", INGEST_OPTION_MS, statement_timeout, "5min", 0, INT_MAX, NULL,
 		   "Longest time for loading a batch, a query of the rules or a transform; 0: no limit.", NULL),
 	OPTION("lock_timeout", INGEST_OPTION_MS, lock_timeout, "10s", 0, INT_MAX, NULL,
@@ -77,12 +76,9 @@ const IngestOptionDef ingest_pipeline_options[] = {
 static void
 check_start_at(const char *name, const char *value)
 {
-	if (strcmp(value, "earliest") == 0 || strcmp(value, "latest") == 0)
-		return;
+	TimestampTz at;
 
-	/* Raises with the server's own words when it is no timestamp. */
-	(void) DirectFunctionCall3(timestamptz_in, CStringGetDatum(value),
-							   ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1));
+	(void) ingest_start_parse(value, &at);
 }
 
 const char *

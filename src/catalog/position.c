@@ -36,9 +36,9 @@ void
 ingest_position_claim(int32 pipeline_id, IngestShard *shards, int nshards, MemoryContext mcxt)
 {
 	/*
-	 * The pipeline's row is locked before the positions, as a turn does by
-	 * writing its batch record first, and the positions in order: neither two
-	 * claims nor a claim and ingest.drop_pipeline() wait for each other.
+	 * The pipeline's row is locked before the positions, and the positions in
+	 * order: neither two claims nor a claim and ingest.drop_pipeline(), which
+	 * takes them the same way, ever wait for each other.
 	 */
 	static IngestStatement claim = {
 		"WITH pipeline AS MATERIALIZED ("
@@ -135,10 +135,13 @@ ingest_position_first(int32 pipeline_id)
 void
 ingest_position_move(int32 pipeline_id, const IngestShard *shard, const char *from)
 {
+	/* The pipeline's row first, as in ingest_position_claim(). */
 	static IngestStatement move = {
+		"WITH pipeline AS MATERIALIZED ("
+		"  SELECT id FROM ingest._pipeline WHERE id = $1 FOR KEY SHARE)"
 		"UPDATE ingest._position SET position = $4, proof = $5, source_end = $6, lag = $7,"
 		" moved_at = clock_timestamp()"
-		" WHERE pipeline_id = $1 AND shard = $2 AND epoch = $3 AND position = $8",
+		" WHERE pipeline_id = (SELECT id FROM pipeline) AND shard = $2 AND epoch = $3 AND position = $8",
 		8, {INT4OID, TEXTOID, INT8OID, TEXTOID, TEXTOID, TEXTOID, INT8OID, TEXTOID}
 	};
 	Datum		values[8];

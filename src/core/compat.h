@@ -105,4 +105,11 @@ ingest_compat_input_call(FmgrInfo *flinfo, char *text, Oid ioparam, int32 typmod
 #define ingest_compat_check_enforced(check) true
 #endif
 
+/* May "member" SET ROLE "role"?  Memberships got options of their own in 16. */
+#if PG_VERSION_NUM >= 160000
+#define ingest_compat_member_can_set_role(member, role) member_can_set_role(member, role)
+#else
+#define ingest_compat_member_can_set_role(member, role) is_member_of_role(member, role)
+#endif
+
 #endif							/* INGEST_COMPAT_H */

@@ -29,8 +29,8 @@
 
 #define MAX_SECRET (64 * 1024)
 
-static const char *
-scope_name(int scope)
+const char *
+ingest_option_scope_name(int scope)
 {
 	switch (scope)
 	{
@@ -119,12 +119,12 @@ raise_unknown(const IngestOptionDef *const *tables, int scope, const char *name)
 
 	ereport(ERROR,
 			(errcode(ERRCODE_FDW_INVALID_OPTION_NAME),
-			 errmsg("invalid option \"%s\" for a %s", name, scope_name(scope)),
+			 errmsg("invalid option \"%s\" for a %s", name, ingest_option_scope_name(scope)),
 			 elsewhere ? errhint("\"%s\" is an option of a %s.", name,
-								 scope_name(elsewhere->scope & -elsewhere->scope)) :
+								 ingest_option_scope_name(elsewhere->scope & -elsewhere->scope)) :
 			 closest ? errhint("Did you mean \"%s\"?", closest) :
 			 any ? errhint("The view ingest.option_help lists the options.") :
-			 errhint("There are no options for a %s here.", scope_name(scope))));
+			 errhint("There are no options for a %s here.", ingest_option_scope_name(scope))));
 }
 
 static void pg_attribute_noreturn()
@@ -318,7 +318,7 @@ ingest_option_check_required(const IngestOptionDef *const *tables, int scope, Li
 			if (!found)
 				ereport(ERROR,
 						(errcode(ERRCODE_FDW_OPTION_NAME_NOT_FOUND),
-						 errmsg("a %s needs the option \"%s\"", scope_name(scope), def->name),
+						 errmsg("a %s needs the option \"%s\"", ingest_option_scope_name(scope), def->name),
 						 errhint("%s", def->help)));
 		}
 }

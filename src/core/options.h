@@ -101,6 +101,7 @@ extern List *ingest_option_from_jsonb(Jsonb *options);
 extern char *ingest_option_secret(const char *name, const char *value, Oid owner);
 
 /* Text of scope ("server", "user mapping", ...) and type.  raises: no */
+extern const char *ingest_option_scope_name(int scope);
 extern const char *ingest_option_type_name(IngestOptionType type);
 
 #endif							/* INGEST_OPTIONS_H */

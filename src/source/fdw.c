@@ -42,7 +42,7 @@ PGDLLEXPORT PG_FUNCTION_INFO_V1(ingest_sql_validator);
  * ---- Options
  */
 
-static const IngestOptionDef table_options[] = {
+const IngestOptionDef ingest_source_options[] = {
 	{"format", INGEST_SCOPE_TABLE, INGEST_OPTION_TEXT, 0,
 	.help = "How messages are decoded: json, csv, text or raw."},
 	{"path", INGEST_SCOPE_COLUMN, INGEST_OPTION_TEXT, 0,
@@ -90,7 +90,7 @@ ingest_sql_validator(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_FDW_ERROR),
 				 errmsg("validator function is not named after a source")));
 	tables[n++] = ops->options;
-	tables[n++] = table_options;
+	tables[n++] = ingest_source_options;
 	if (scope == INGEST_SCOPE_TABLE)
 		tables[n++] = ingest_format_get(format ? format : "json")->options;
 

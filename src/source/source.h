@@ -217,4 +217,13 @@ extern IngestSource *ingest_source_open(const IngestSourceRelation *rel, MemoryC
 extern const IngestSourceOps *ingest_source_find(const char *name);
 extern const IngestSourceOps *const ingest_sources[];	/* NULL-terminated */
 
+/* Options of every source's foreign tables and columns: format, path, metadata. */
+extern const IngestOptionDef ingest_source_options[];
+
+/*
+ * Where to start: 'earliest', 'latest' or a timestamp, which goes to *at.
+ * raises: ERRCODE_INVALID_DATETIME_FORMAT and the like when it is none of them
+ */
+extern IngestStart ingest_start_parse(const char *text, TimestampTz *at);
+
 #endif							/* INGEST_SOURCE_H */

@@ -1,0 +1,359 @@
+/*
+ * run.c
+ *		CALL ingest.run(): drain a pipeline in the caller's session.
+ *
+ * The same turns as a worker makes (pipeline/turn.h), one commit a batch, up
+ * to what the source held when the call began.  Between turns there is no
+ * snapshot and no lock but the one that keeps workers away.
+ */
+#include "postgres.h"
+
+#include "api/arguments.h"
+#include "core/compat.h"
+#include "core/error.h"
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "nodes/parsenodes.h"
+#include "pgstat.h"
+#include "pipeline/turn.h"
+#include "storage/latch.h"
+#include "tcop/tcopprot.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "worker/worker.h"
+
+PGDLLEXPORT PG_FUNCTION_INFO_V1(ingest_sql_run);
+
+/* Positions moved by somebody else, deadlocks: tries in a row. */
+#define MAX_TRIES 5
+
+typedef struct Drain
+{
+	IngestRun  *run;
+	int64		max_batches;	/* 0: no limit */
+	int64		batches;
+	IngestCounts total;
+	int			tries;			/* turns in a row that were rolled back */
+
+	/* Where to stop: the ends of the shards there were at the start. */
+	int			nends;
+	char	  **shards;
+	char	  **ends;
+} Drain;
+
+/*
+ * Transactions of a procedure: one is always open, but without a snapshot it
+ * holds nothing.
+ */
+static void
+begin_nothing(void)
+{
+}
+
+static void
+commit_transaction(void)
+{
+	SPI_commit();
+}
+
+static void
+roll_transaction_back(void)
+{
+	SPI_rollback();
+}
+
+static const IngestXact procedure_xact = {begin_nothing, commit_transaction, roll_transaction_back};
+
+static void
+check_top_level(FunctionCallInfo fcinfo)
+{
+	CallContext *context = (CallContext *) fcinfo->context;
+
+	if (context == NULL || !IsA(context, CallContext) || context->atomic)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_TRANSACTION_TERMINATION),
+				 errmsg("ingest.run() cannot be called inside a transaction block or a function"),
+				 errdetail("It commits after each batch."),
+				 errhint("CALL it by itself.")));
+}
+
+/* ---- what to reach ---- */
+
+static void
+find_ends(Drain *drain)
+{
+	IngestSource *src = ingest_run_source(drain->run);
+	IngestBatch *batch = ingest_run_batch(drain->run);
+	IngestError err = {0};
+
+	drain->nends = batch->nshards;
+	drain->shards = palloc0(sizeof(char *) * Max(batch->nshards, 1));
+	drain->ends = palloc0(sizeof(char *) * Max(batch->nshards, 1));
+	for (int i = 0; i < batch->nshards; i++)
+	{
+		drain->shards[i] = pstrdup(batch->shards[i].name);
+		if (!src->ops->find_end(src, &batch->shards[i], &drain->ends[i], &err))
+			ingest_error_report(&err, ERROR);
+	}
+}
+
+static const char *
+find_end_of(const Drain *drain, const IngestShard *shard)
+{
+	for (int i = 0; i < drain->nends; i++)
+		if (strcmp(drain->shards[i], shard->name) == 0)
+			return drain->ends[i];
+	return NULL;				/* it came later: not ours to drain */
+}
+
+/* Has everything up to the ends been fetched? */
+static bool
+is_drained(const Drain *drain)
+{
+	const IngestSourceOps *ops = ingest_run_source(drain->run)->ops;
+	IngestBatch *batch = ingest_run_batch(drain->run);
+
+	for (int i = 0; i < batch->nshards; i++)
+	{
+		const IngestShard *shard = &batch->shards[i];
+		const char *end = find_end_of(drain, shard);
+
+		if (end == NULL)
+			continue;
+		if (shard->position == NULL ||
+			(strcmp(shard->position, end) != 0 && ops->distance(end, shard->position) < 0))
+			return false;
+	}
+	return true;
+}
+
+/* Messages that are still to come; -1 when that cannot be said. */
+static int64
+count_left(const Drain *drain)
+{
+	const IngestSourceOps *ops = ingest_run_source(drain->run)->ops;
+	IngestBatch *batch = ingest_run_batch(drain->run);
+	int64		left = 0;
+
+	for (int i = 0; i < batch->nshards; i++)
+	{
+		const IngestShard *shard = &batch->shards[i];
+		const char *end = find_end_of(drain, shard);
+		int64		distance;
+
+		if (end == NULL || shard->position == NULL)
+			continue;
+		distance = ops->distance(shard->position, end);
+		if (distance < 0 && ops->distance(end, shard->position) < 0)
+			return -1;
+		left += Max(distance, 0);
+	}
+	return left;
+}
+
+/* ---- turns ---- */
+
+static void
+show_progress(const Drain *drain)
+{
+	int64		left = count_left(drain);
+	char	   *text = psprintf("CALL ingest.run(%s): " INT64_FORMAT " messages in " INT64_FORMAT " batches",
+								quote_literal_cstr(ingest_run_pipeline(drain->run)->name),
+								drain->total.messages, drain->batches);
+
+	if (left >= 0)
+		text = psprintf("%s, about " INT64_FORMAT " to go", text, left);
+	pgstat_report_activity(STATE_RUNNING, text);
+}
+
+static bool
+may_try_again(const Drain *drain, const IngestError *err)
+{
+	return drain->tries < MAX_TRIES &&
+		(err->sqlstate == ERRCODE_T_R_SERIALIZATION_FAILURE ||
+		 err->sqlstate == ERRCODE_T_R_DEADLOCK_DETECTED);
+}
+
+static void
+make_turn(Drain *drain)
+{
+	IngestCounts counts;
+	IngestError err = {0};
+
+	if (ingest_run_turn(drain->run, &procedure_xact, &counts, &err))
+	{
+		drain->tries = 0;
+		if (counts.messages > 0)
+		{
+			drain->batches++;
+			ingest_counts_add(&drain->total, &counts);
+		}
+		show_progress(drain);
+		return;
+	}
+	if (err.class == INGEST_ERROR_NONE)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("pipeline \"%s\" was dropped while it ran",
+						ingest_run_pipeline(drain->run)->name)));
+	drain->tries++;
+	if (!may_try_again(drain, &err))
+		ingest_error_report(&err, ERROR);
+	ingest_run_reset(drain->run);
+}
+
+static void
+assign_shards(Drain *drain)
+{
+	IngestError err = {0};
+
+	if (!ingest_run_assign(drain->run, &procedure_xact, &err))
+		ingest_error_report(&err, ERROR);
+}
+
+static void
+deal_with_error(Drain *drain, IngestError *err)
+{
+	IngestError skip = {0};
+
+	if (err->class == INGEST_ERROR_GAP && ingest_run_skip_gap(drain->run, &procedure_xact, &skip))
+		return;
+	ingest_error_report(skip.class == INGEST_ERROR_NONE ? err : &skip, ERROR);
+}
+
+static void
+wait_for_source(pgsocket fd, long timeout)
+{
+	static uint32 wait_event = 0;
+	int			events = WL_LATCH_SET | WL_EXIT_ON_PM_DEATH;
+
+	if (wait_event == 0)
+		wait_event = ingest_compat_wait_event("IngestRunFetch");
+	if (fd != PGINVALID_SOCKET)
+		events |= WL_SOCKET_READABLE;
+	if (timeout >= 0)
+		events |= WL_TIMEOUT;
+	(void) WaitLatchOrSocket(MyLatch, events, fd, timeout, wait_event);
+	ResetLatch(MyLatch);
+	CHECK_FOR_INTERRUPTS();
+}
+
+static void
+drain_pipeline(Drain *drain)
+{
+	assign_shards(drain);
+	find_ends(drain);
+	show_progress(drain);
+
+	for (;;)
+	{
+		pgsocket	fd;
+		long		timeout;
+		IngestError err = {0};
+		IngestReady ready = ingest_run_fetch(drain->run, &fd, &timeout, &err);
+
+		CHECK_FOR_INTERRUPTS();
+		switch (ready)
+		{
+			case INGEST_READY_TURN:
+				make_turn(drain);
+				if (drain->max_batches > 0 && drain->batches >= drain->max_batches)
+					return;
+				break;
+			case INGEST_READY_WAIT:
+				if (!is_drained(drain))
+				{
+					wait_for_source(fd, timeout);
+					break;
+				}
+				/* What is there is all there will be: do not wait for more. */
+				make_turn(drain);
+				if (is_drained(drain) && ingest_run_batch(drain->run)->nmessages == 0)
+					return;
+				break;
+			case INGEST_READY_ASSIGN:
+				assign_shards(drain);
+				break;
+			case INGEST_READY_ERROR:
+				deal_with_error(drain, &err);
+				break;
+		}
+	}
+}
+
+/* ---- the call ---- */
+
+static void
+renew_budget(int32 pipeline_id)
+{
+	static IngestStatement renew = {
+		"INSERT INTO ingest._state (pipeline_id) VALUES ($1)"
+		" ON CONFLICT (pipeline_id) DO UPDATE SET budget_since = now()",
+		1, {INT4OID}
+	};
+	Datum		id = Int32GetDatum(pipeline_id);
+
+	ingest_spi_begin();
+	ingest_spi_run(&renew, &id, NULL);
+	ingest_spi_end();
+}
+
+static void
+lock_pipeline(const IngestPipeline *pl)
+{
+	if (!ingest_worker_lock(pl->id, -1))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_IN_USE),
+				 errmsg("pipeline \"%s\" is already running", pl->name),
+				 pl->enabled ? errhint("Its workers do this in background; ingest.stop() ends them.") :
+				 errhint("Wait for the other session, or for its workers, to end.")));
+}
+
+static void
+report_total(const char *name, const Drain *drain)
+{
+	const IngestCounts *total = &drain->total;
+
+	ereport(NOTICE,
+			(errmsg("pipeline \"%s\": read " INT64_FORMAT ", written " INT64_FORMAT ", rejected "
+					INT64_FORMAT ", dropped " INT64_FORMAT ", skipped " INT64_FORMAT " in "
+					INT64_FORMAT " batches",
+					name, total->read, total->written, total->rejected, total->dropped,
+					total->skipped, drain->batches)));
+}
+
+/* run(pipeline text, max_batches bigint) */
+Datum
+ingest_sql_run(PG_FUNCTION_ARGS)
+{
+	Drain		drain = {0};
+	IngestPipeline *pl;
+
+	check_top_level(fcinfo);
+	SPI_connect_ext(SPI_OPT_NONATOMIC);
+
+	pl = ingest_pipeline_get(ingest_argument_text(fcinfo, 0, "pipeline"));
+	ingest_pipeline_check_runner(pl);
+	drain.max_batches = PG_ARGISNULL(1) ? 0 : PG_GETARG_INT64(1);
+	lock_pipeline(pl);
+	PG_TRY();
+	{
+		renew_budget(pl->id);
+		drain.run = ingest_run_open(pl->id, -1, CurrentMemoryContext);
+		SPI_commit();			/* and with it the snapshot of the CALL goes */
+		drain_pipeline(&drain);
+		ingest_run_close(drain.run);
+	}
+	PG_FINALLY();
+	{
+		ingest_worker_unlock(pl->id, -1);
+	}
+	PG_END_TRY();
+
+	SPI_finish();
+	if (debug_query_string)
+		pgstat_report_activity(STATE_RUNNING, debug_query_string);
+	report_total(pl->name, &drain);
+	PG_RETURN_VOID();
+}

@@ -1,0 +1,91 @@
+/*
+ * status.c
+ *		What the views of 20_views.sql ask that is not in a table.
+ *
+ * Anybody may call these; they tell about a pipeline only what its views show.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "catalog/pg_authid.h"
+#include "catalog/pipeline.h"
+#include "fmgr.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "pipeline/load.h"
+#include "storage/lmgr.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/syscache.h"
+
+PGDLLEXPORT PG_FUNCTION_INFO_V1(ingest_sql_home);
+PGDLLEXPORT PG_FUNCTION_INFO_V1(ingest_sql_lane);
+
+/* _home(): this database, as in _pipeline.home */
+Datum
+ingest_sql_home(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_TEXT_P(cstring_to_text(ingest_pipeline_home()));
+}
+
+static bool
+may_see(const IngestPipeline *pl)
+{
+	return has_privs_of_role(GetUserId(), pl->owner) ||
+		has_privs_of_role(GetUserId(), ROLE_PG_MONITOR);
+}
+
+/*
+ * The lane, without an error where the definition is broken and without
+ * waiting where the target is locked: a status view has to answer.
+ */
+static const char *
+find_lane(IngestPipeline *pl, const char **reason)
+{
+	const char *lane;
+
+	if (!ConditionalLockRelationOid(pl->target, AccessShareLock))
+	{
+		*reason = "target is locked";
+		return NULL;
+	}
+	if (!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(pl->target)))
+	{
+		*reason = "target does not exist";
+		lane = NULL;
+	}
+	else
+	{
+		if (pl->options.lane == INGEST_LANE_DIRECT)
+			pl->options.lane = INGEST_LANE_AUTO;
+		lane = ingest_load_choose(pl, reason)->name;
+	}
+	UnlockRelationOid(pl->target, AccessShareLock);
+	return lane;
+}
+
+/* _lane(pipeline_id integer, OUT lane text, OUT reason text) */
+Datum
+ingest_sql_lane(PG_FUNCTION_ARGS)
+{
+	IngestPipeline *pl = ingest_pipeline_find_id(PG_GETARG_INT32(0));
+	const char *reason = NULL;
+	const char *lane;
+	TupleDesc	tupdesc;
+	Datum		values[2];
+	bool		nulls[2];
+
+	if (pl == NULL || !may_see(pl))
+		PG_RETURN_NULL();
+	if (get_call_result_type(fcinfo, NULL, &tupdesc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+
+	lane = find_lane(pl, &reason);
+	nulls[0] = lane == NULL;
+	nulls[1] = reason == NULL;
+	if (lane)
+		values[0] = CStringGetTextDatum(lane);
+	if (reason)
+		values[1] = CStringGetTextDatum(reason);
+	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(tupdesc), values, nulls)));
+}
