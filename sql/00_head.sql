@@ -4,3 +4,6 @@
 -- the statements below would trust.
 CREATE SCHEMA ingest;
 COMMENT ON SCHEMA ingest IS 'Ingestion engine: pipelines from sources into tables';
+
+-- Nobody's objects are found by accident, those of pg_temp not either.
+SET LOCAL search_path = pg_catalog, pg_temp;

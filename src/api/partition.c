@@ -20,8 +20,8 @@
 #include "utils/timestamp.h"
 #include "worker/worker.h"
 
-PG_FUNCTION_INFO_V1(ingest_sql_manage_partitions);
-PG_FUNCTION_INFO_V1(ingest_sql_unmanage_partitions);
+PGDLLEXPORT PG_FUNCTION_INFO_V1(ingest_sql_manage_partitions);
+PGDLLEXPORT PG_FUNCTION_INFO_V1(ingest_sql_unmanage_partitions);
 
 static IngestStatement save_policy = {
 	"INSERT INTO ingest._partition_policy (target, owner, every, keep, ahead, bounds)"

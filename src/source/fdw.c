@@ -43,7 +43,7 @@ PGDLLEXPORT PG_FUNCTION_INFO_V1(ingest_sql_validator);
  */
 
 const IngestOptionDef ingest_source_options[] = {
-	{"format", INGEST_SCOPE_TABLE, INGEST_OPTION_TEXT, 0,
+	{"format", INGEST_SCOPE_TABLE, INGEST_OPTION_TEXT, 0, "json",
 	.help = "How messages are decoded: json, csv, text or raw."},
 	{"path", INGEST_SCOPE_COLUMN, INGEST_OPTION_TEXT, 0,
 	.help = "Where the value is in a message, such as $.a.b[0]; the column's name when not given."},
