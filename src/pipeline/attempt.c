@@ -652,5 +652,15 @@ ingest_attempt_run(IngestAttempt *att)
 		att->counts.bytes += (int64) msg->payload_len + msg->key_len;
 	}
 	ExecDropSingleTupleTableSlot(att->slot);
+	if (att->collected)
+		ingest_collect_end(att);
 	MemoryContextSwitchTo(oldcontext);
+}
+
+void
+ingest_attempt_end(IngestAttempt *att)
+{
+	if (att->accepted)
+		tuplestore_end(att->accepted);
+	att->accepted = NULL;
 }

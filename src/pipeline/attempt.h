@@ -99,4 +99,7 @@ typedef struct IngestAttempt
  */
 extern void ingest_attempt_run(IngestAttempt *att);
 
+/* Close what the results hold open; not needed when the transaction is undone. */
+extern void ingest_attempt_end(IngestAttempt *att);
+
 #endif							/* INGEST_ATTEMPT_H */

@@ -82,6 +82,7 @@ extern void ingest_attempt_end_row(IngestAttempt *att, IngestRange *range,
 
 /* collect.c: rows collected before they are judged, for rules that need a query. */
 extern int	ingest_collect(IngestAttempt *att);
+extern void ingest_collect_end(IngestAttempt *att);
 extern void ingest_collect_load(IngestAttempt *att, IngestRange *range);
 extern IngestPlace ingest_collect_next(const IngestAttempt *att, IngestPlace place);
 

@@ -395,6 +395,13 @@ ingest_collect(IngestAttempt *att)
 	return collected->end;
 }
 
+void
+ingest_collect_end(IngestAttempt *att)
+{
+	tuplestore_end(att->collected->store);
+	att->collected = NULL;
+}
+
 /* ---- loading ---- */
 
 /* Index of the first row at or after a place. */

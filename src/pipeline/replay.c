@@ -234,6 +234,7 @@ attempt_letters(Replay *replay, int first)
 	ingest_dead_letter_write(att.letters, pl->id, pl->version, batch_id);
 	if (att.counts.written > 0)
 		ingest_transforms_run(pl, att.accepted, replay->prepared->rowtype);
+	ingest_attempt_end(&att);
 	ingest_usersql_end(level);
 
 	store_outcomes(replay, &att);

@@ -90,6 +90,7 @@ load_batch(IngestRun *run, Turn *turn, int64 batch_id)
 	ingest_dead_letter_write(att->letters, pl->id, pl->version, batch_id);
 	if (att->counts.written > 0)
 		ingest_transforms_run(pl, att->accepted, run->prepared->rowtype);
+	ingest_attempt_end(att);
 	turn->settled = att->settled;
 	turn->counts = att->counts;
 }
