@@ -13,6 +13,7 @@
 #include "core/error.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
+#include "lib/stringinfo.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
 #include "pgstat.h"
@@ -20,7 +21,6 @@
 #include "storage/latch.h"
 #include "tcop/tcopprot.h"
 #include "utils/builtins.h"
-#include "utils/memutils.h"
 #include "worker/worker.h"
 
 PGDLLEXPORT PG_FUNCTION_INFO_V1(ingest_sql_run);
@@ -31,6 +31,7 @@ PGDLLEXPORT PG_FUNCTION_INFO_V1(ingest_sql_run);
 typedef struct Drain
 {
 	IngestRun  *run;
+	char	   *quoted_name;
 	int64		max_batches;	/* 0: no limit */
 	int64		batches;
 	IngestCounts total;
@@ -158,13 +159,15 @@ static void
 show_progress(const Drain *drain)
 {
 	int64		left = count_left(drain);
-	char	   *text = psprintf("CALL ingest.run(%s): " INT64_FORMAT " messages in " INT64_FORMAT " batches",
-								quote_literal_cstr(ingest_run_pipeline(drain->run)->name),
-								drain->total.messages, drain->batches);
+	StringInfoData text;
 
+	initStringInfo(&text);
+	appendStringInfo(&text, "CALL ingest.run(%s): " INT64_FORMAT " messages in " INT64_FORMAT " batches",
+					 drain->quoted_name, drain->total.messages, drain->batches);
 	if (left >= 0)
-		text = psprintf("%s, about " INT64_FORMAT " to go", text, left);
-	pgstat_report_activity(STATE_RUNNING, text);
+		appendStringInfo(&text, ", about " INT64_FORMAT " to go", left);
+	pgstat_report_activity(STATE_RUNNING, text.data);
+	pfree(text.data);
 }
 
 static bool
@@ -335,6 +338,7 @@ ingest_sql_run(PG_FUNCTION_ARGS)
 
 	pl = ingest_pipeline_get(ingest_argument_text(fcinfo, 0, "pipeline"));
 	ingest_pipeline_check_runner(pl);
+	drain.quoted_name = quote_literal_cstr(pl->name);
 	drain.max_batches = PG_ARGISNULL(1) ? 0 : PG_GETARG_INT64(1);
 	lock_pipeline(pl);
 	PG_TRY();
