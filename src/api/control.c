@@ -63,9 +63,9 @@ ingest_sql_start(PG_FUNCTION_ARGS)
 {
 	IngestPipeline *pl = ingest_argument_pipeline(fcinfo, 0);
 
-	ingest_worker_check_available();
 	ingest_definition_check(pl);
 	check_login(pl);
+	ingest_worker_check_available();
 	set_enabled(pl->id, ingest_pipeline_home());
 	ingest_state_clear(pl->id);
 	PG_RETURN_VOID();

@@ -7,6 +7,7 @@
  */
 #include "postgres.h"
 
+#include "access/table.h"
 #include "api/arguments.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_type.h"
@@ -18,6 +19,7 @@
 #include "utils/fmgrprotos.h"
 #include "utils/jsonb.h"
 #include "utils/lsyscache.h"
+#include "utils/rel.h"
 #include "worker/worker.h"
 
 PGDLLEXPORT PG_FUNCTION_INFO_V1(ingest_sql_create_pipeline);
@@ -102,6 +104,31 @@ stored_options(int32 pipeline_id)
 	return options;
 }
 
+/*
+ * Columns go by name.  What the target lacks may be there for rules alone, or
+ * be a slip of the pen.
+ */
+static void
+tell_unloaded_columns(const IngestPipeline *pl)
+{
+	Relation	source = table_open(pl->source, AccessShareLock);
+	TupleDesc	desc = RelationGetDescr(source);
+	StringInfoData names;
+
+	initStringInfo(&names);
+	for (int i = 0; i < desc->natts; i++)
+	{
+		Form_pg_attribute att = TupleDescAttr(desc, i);
+
+		if (!att->attisdropped && get_attnum(pl->target, NameStr(att->attname)) <= 0)
+			appendStringInfo(&names, "%s\"%s\"", names.len > 0 ? ", " : "", NameStr(att->attname));
+	}
+	if (names.len > 0)
+		ereport(NOTICE,
+				(errmsg("not loaded, since the target has no such column: %s", names.data)));
+	table_close(source, NoLock);
+}
+
 static void
 raise_exists(const char *name)
 {
@@ -161,6 +188,7 @@ ingest_sql_create_pipeline(PG_FUNCTION_ARGS)
 	check_schedule(pl.schedule);
 	ingest_definition_check(&pl);
 	insert_pipeline(&pl, options);
+	tell_unloaded_columns(&pl);
 	PG_RETURN_VOID();
 }
 
@@ -302,6 +330,8 @@ ingest_sql_alter_pipeline(PG_FUNCTION_ARGS)
 
 	ingest_definition_check(pl);
 	update_pipeline(pl, options);
+	if (!PG_ARGISNULL(1) || !PG_ARGISNULL(2))
+		tell_unloaded_columns(pl);
 	PG_RETURN_VOID();
 }
 

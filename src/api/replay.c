@@ -51,25 +51,35 @@ append_ids(Ids *ids, SPITupleTable *rows, uint64 nrows)
 	}
 }
 
+typedef struct Condition
+{
+	const char *text;
+	int			offset;			/* characters before it in the query around it */
+} Condition;
+
 /* Points into the condition, not into the query around it. */
 static void
 show_condition(void *arg)
 {
+	Condition  *condition = arg;
 	int			position = geterrposition();
 
+	if (position == 0)
+		position = getinternalerrposition() - condition->offset;
 	if (position > 0)
 	{
 		errposition(0);
 		internalerrposition(position);
-		internalerrquery(arg);
+		internalerrquery(condition->text);
 	}
 }
 
 /* One expression: nothing that closes our parentheses and goes on. */
 static void
-check_condition(char *condition)
+check_condition(const char *condition)
 {
-	ErrorContextCallback context = {error_context_stack, show_condition, condition};
+	Condition	alone = {condition, 0};
+	ErrorContextCallback context = {error_context_stack, show_condition, &alone};
 
 	error_context_stack = &context;
 	(void) raw_parser(condition, RAW_PARSE_PLPGSQL_EXPR);
@@ -81,13 +91,15 @@ check_condition(char *condition)
  * A newline before the parenthesis: the condition may end in a comment.
  */
 static Ids
-find_ids(const IngestPipeline *pl, char *condition, const char *outcomes, int64 limit)
+find_ids(const IngestPipeline *pl, const char *condition, const char *outcomes, int64 limit)
 {
 	Ids			found = {.mcxt = CurrentMemoryContext};
 	Oid			types[2] = {TEXTOID, INT8OID};
 	Datum		values[2] = {CStringGetTextDatum(pl->name), Int64GetDatum(limit)};
 	char		nulls[2] = {' ', limit < 0 ? 'n' : ' '};
 	StringInfoData query;
+	Condition	inside = {condition, 0};
+	ErrorContextCallback context = {error_context_stack, show_condition, &inside};
 	Portal		portal;
 
 	initStringInfo(&query);
@@ -96,11 +108,15 @@ find_ids(const IngestPipeline *pl, char *condition, const char *outcomes, int64 
 	if (condition)
 	{
 		check_condition(condition);
-		appendStringInfo(&query, " AND (%s\n)", condition);
+		appendStringInfoString(&query, " AND (");
+		inside.offset = query.len;
+		appendStringInfo(&query, "%s\n)", condition);
 	}
 	appendStringInfoString(&query, " ORDER BY id LIMIT $2");
 
 	SPI_connect();
+	if (condition)
+		error_context_stack = &context;
 	portal = SPI_cursor_open_with_args(NULL, query.data, 2, types, values, nulls, true, 0);
 	do
 	{
@@ -108,6 +124,7 @@ find_ids(const IngestPipeline *pl, char *condition, const char *outcomes, int64 
 		append_ids(&found, SPI_tuptable, SPI_processed);
 		SPI_freetuptable(SPI_tuptable);
 	} while (SPI_processed == FETCH_ROWS);
+	error_context_stack = context.previous;
 	SPI_cursor_close(portal);
 	SPI_finish();
 	return found;

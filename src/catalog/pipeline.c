@@ -240,7 +240,7 @@ find_similar(const char *name)
 	};
 	MemoryContext mcxt = CurrentMemoryContext;
 	Datum		user = ObjectIdGetDatum(GetUserId());
-	int			best = Max(3, (int) strlen(name) / 2);
+	int			best = 1 + (int) strlen(name) / 3;
 	char	   *similar = NULL;
 	uint64		nrows;
 
@@ -335,7 +335,7 @@ get_class(const IngestPipeline *pl, Oid relid, const char *role_in_pipeline)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_TABLE),
 				 errmsg("%s of pipeline \"%s\" does not exist", role_in_pipeline, pl->name),
-				 errdetail("The relation with OID %u was dropped.", relid),
+				 errdetail("There is no relation with OID %u.", relid),
 				 errhint("Name another with ingest.alter_pipeline(..., %s => ...).", role_in_pipeline)));
 	copy = palloc(CLASS_TUPLE_SIZE);
 	memcpy(copy, GETSTRUCT(tuple), CLASS_TUPLE_SIZE);

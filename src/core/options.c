@@ -241,6 +241,13 @@ parse_enum(const IngestOptionDef *def, const char *name, const char *value)
 	raise_invalid(def, name, value, list.data);
 }
 
+/* Errors of the server's own parsers do not say which option it is. */
+static void
+name_option(void *name)
+{
+	errcontext("option \"%s\"", (const char *) name);
+}
+
 /* Parse a value into its field, or only check it when into is NULL. */
 static void
 store_value(const IngestOptionDef *def, const char *name, const char *value, char *into)
@@ -250,7 +257,9 @@ store_value(const IngestOptionDef *def, const char *name, const char *value, cha
 	int64		number;
 	double		real;
 	int			index;
+	ErrorContextCallback context = {error_context_stack, name_option, unconstify(char *, name)};
 
+	error_context_stack = &context;
 	switch (def->type)
 	{
 		case INGEST_OPTION_BOOL:
@@ -287,6 +296,7 @@ store_value(const IngestOptionDef *def, const char *name, const char *value, cha
 				*(char **) field = pstrdup(value);
 			break;
 	}
+	error_context_stack = context.previous;
 }
 
 void
