@@ -245,6 +245,8 @@ wait_for_source(pgsocket fd, long timeout)
 static void
 drain_pipeline(Drain *drain)
 {
+	bool		settled = false;	/* all that was there is committed */
+
 	assign_shards(drain);
 	find_ends(drain);
 	show_progress(drain);
@@ -260,6 +262,7 @@ drain_pipeline(Drain *drain)
 		switch (ready)
 		{
 			case INGEST_READY_TURN:
+				settled = false;
 				make_turn(drain);
 				if (drain->max_batches > 0 && drain->batches >= drain->max_batches)
 					return;
@@ -271,9 +274,10 @@ drain_pipeline(Drain *drain)
 					break;
 				}
 				/* What is there is all there will be: do not wait for more. */
-				make_turn(drain);
-				if (is_drained(drain) && ingest_run_batch(drain->run)->nmessages == 0)
+				if (settled)
 					return;
+				make_turn(drain);
+				settled = true;
 				break;
 			case INGEST_READY_ASSIGN:
 				assign_shards(drain);
