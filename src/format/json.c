@@ -374,20 +374,6 @@ learn_key(JsonNode *node, int place, const char *key, int len, JsonNode *child)
 	MemoryContextSwitchTo(old);
 }
 
-/* The child for the key that came as the place-th member. */
-static inline JsonNode *
-match_key(JsonNode *node, int place, const char *key, int len)
-{
-	JsonNode   *child;
-
-	if (place < node->nseen && node->seen[place].len == len &&
-		memcmp(node->seen[place].key, key, len) == 0 && node->seen[place].key)
-		return node->seen[place].node;
-	child = find_child(node, key, len);
-	learn_key(node, place, key, len, child);
-	return child;
-}
-
 /* Forget what an earlier member of the same name brought: the last one wins. */
 static void
 clear_node(Json *j, JsonNode *node)
@@ -404,26 +390,55 @@ clear_node(Json *j, JsonNode *node)
 
 static void unescape(Json *j, const char *text, int len);
 
+/* The key that came here last time, at its opening quote: no need to look at it again. */
+static inline bool
+skip_known_key(Json *j, const JsonNode *node, int place, JsonNode **child)
+{
+	const JsonSeen *seen;
+
+	if (place >= node->nseen)
+		return false;
+	seen = &node->seen[place];
+	if (seen->key == NULL || j->end - j->p < seen->len + 2 || j->p[seen->len + 1] != '"' ||
+		memcmp(j->p + 1, seen->key, seen->len) != 0)
+		return false;
+	*child = seen->node;
+	j->p += seen->len + 2;
+	return true;
+}
+
 static bool
-scan_member(Json *j, JsonNode *node, int place, int depth)
+scan_key(Json *j, JsonNode *node, int place, JsonNode **child)
 {
 	JsonValue	key;
-	JsonNode   *child = NULL;
 
 	if (j->p >= j->end || *j->p != '"')
 		return fail_syntax(j, j->p, "expected a key in double quotes");
 	if (!scan_string(j, &key))
 		return false;
-	if (node && node->children)
+	if (node == NULL || node->children == NULL)
+		return true;
+	if (key.escaped)
 	{
-		if (key.escaped)
-		{
-			unescape(j, key.text, key.len);
-			child = find_child(node, j->scratch.data, j->scratch.len);
-		}
-		else
-			child = match_key(node, place, key.text, key.len);
+		unescape(j, key.text, key.len);
+		*child = find_child(node, j->scratch.data, j->scratch.len);
 	}
+	else
+	{
+		*child = find_child(node, key.text, key.len);
+		learn_key(node, place, key.text, key.len, *child);
+	}
+	return true;
+}
+
+static bool
+scan_member(Json *j, JsonNode *node, int place, int depth)
+{
+	JsonNode   *child = NULL;
+
+	if ((node == NULL || !skip_known_key(j, node, place, &child)) &&
+		!scan_key(j, node, place, &child))
+		return false;
 	skip_space(j);
 	if (j->p >= j->end || *j->p != ':')
 		return fail_syntax(j, j->p, "expected \":\"");
