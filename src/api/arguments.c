@@ -72,21 +72,21 @@ ingest_argument_name(FunctionCallInfo fcinfo, int n, const char *name)
 }
 
 IngestPipeline *
-ingest_argument_pipeline(FunctionCallInfo fcinfo, int n)
+ingest_argument_pipeline(FunctionCallInfo fcinfo, const char *name)
 {
-	IngestPipeline *pl = ingest_pipeline_get(ingest_argument_text(fcinfo, n, n == 0 ? "pipeline" : "name"));
+	IngestPipeline *pl = ingest_pipeline_get(ingest_argument_text(fcinfo, 0, name));
 
 	ingest_pipeline_check_owner(pl);
 	return pl;
 }
 
 IngestPipeline *
-ingest_definition_lock(FunctionCallInfo fcinfo, int n)
+ingest_definition_lock(FunctionCallInfo fcinfo, const char *name)
 {
 	static IngestStatement touch = {
 		"UPDATE ingest._pipeline SET version = version + 1 WHERE id = $1", 1, {INT4OID}
 	};
-	IngestPipeline *pl = ingest_argument_pipeline(fcinfo, n);
+	IngestPipeline *pl = ingest_argument_pipeline(fcinfo, name);
 	Datum		id = Int32GetDatum(pl->id);
 
 	ingest_spi_begin();
@@ -95,7 +95,7 @@ ingest_definition_lock(FunctionCallInfo fcinfo, int n)
 	ingest_worker_wake_at_commit();
 
 	/* Another transaction may have changed or dropped it before we had the lock. */
-	return ingest_argument_pipeline(fcinfo, n);
+	return ingest_argument_pipeline(fcinfo, name);
 }
 
 void
@@ -117,7 +117,7 @@ ingest_definition_add_part(const IngestPipeline *pl, IngestStatement *insert, Da
 void
 ingest_definition_drop_part(FunctionCallInfo fcinfo, IngestStatement *delete, const char *kind)
 {
-	IngestPipeline *pl = ingest_definition_lock(fcinfo, 0);
+	IngestPipeline *pl = ingest_definition_lock(fcinfo, "pipeline");
 	char	   *name = ingest_argument_text(fcinfo, 1, "name");
 	Datum		values[2] = {Int32GetDatum(pl->id), CStringGetTextDatum(name)};
 	uint64		dropped;

@@ -26,17 +26,17 @@ extern Oid	ingest_argument_oid(FunctionCallInfo fcinfo, int n, const char *name)
 extern char *ingest_argument_name(FunctionCallInfo fcinfo, int n, const char *name);
 
 /*
- * The pipeline that argument n names, of which the caller is an owner.
- * xact: in.  raises: yes
+ * The pipeline that the first argument names, of which the caller is an owner.
+ * "name" is what the argument is called.  xact: in.  raises: yes
  */
-extern IngestPipeline *ingest_argument_pipeline(FunctionCallInfo fcinfo, int n);
+extern IngestPipeline *ingest_argument_pipeline(FunctionCallInfo fcinfo, const char *name);
 
 /*
  * Take the definition for change: counts its version up, which locks its row
  * until the transaction ends, and wakes the workers at commit.  Returns what
  * it is after that.  xact: in.  raises: yes
  */
-extern IngestPipeline *ingest_definition_lock(FunctionCallInfo fcinfo, int n);
+extern IngestPipeline *ingest_definition_lock(FunctionCallInfo fcinfo, const char *name);
 
 /*
  * Rules and transforms of a pipeline: insert one ("insert" does nothing when

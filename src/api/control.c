@@ -61,7 +61,7 @@ set_enabled(int32 pipeline_id, const char *home)
 Datum
 ingest_sql_start(PG_FUNCTION_ARGS)
 {
-	IngestPipeline *pl = ingest_argument_pipeline(fcinfo, 0);
+	IngestPipeline *pl = ingest_argument_pipeline(fcinfo, "pipeline");
 
 	ingest_definition_check(pl);
 	check_login(pl);
@@ -75,7 +75,7 @@ ingest_sql_start(PG_FUNCTION_ARGS)
 Datum
 ingest_sql_stop(PG_FUNCTION_ARGS)
 {
-	IngestPipeline *pl = ingest_argument_pipeline(fcinfo, 0);
+	IngestPipeline *pl = ingest_argument_pipeline(fcinfo, "pipeline");
 
 	set_enabled(pl->id, NULL);
 	PG_RETURN_VOID();

@@ -295,7 +295,7 @@ update_pipeline(const IngestPipeline *pl, Jsonb *options)
 Datum
 ingest_sql_alter_pipeline(PG_FUNCTION_ARGS)
 {
-	IngestPipeline *pl = ingest_definition_lock(fcinfo, 0);
+	IngestPipeline *pl = ingest_definition_lock(fcinfo, "name");
 	Jsonb	   *options = stored_options(pl->id);
 	char	   *positions = ingest_argument_text_or_null(fcinfo, 7);
 	bool		new_source = !PG_ARGISNULL(1) && PG_GETARG_OID(1) != pl->source;
@@ -344,7 +344,7 @@ ingest_sql_drop_pipeline(PG_FUNCTION_ARGS)
 	static IngestStatement delete = {
 		"DELETE FROM ingest._pipeline WHERE id = $1", 1, {INT4OID}
 	};
-	IngestPipeline *pl = ingest_argument_pipeline(fcinfo, 0);
+	IngestPipeline *pl = ingest_argument_pipeline(fcinfo, "name");
 	Datum		id = Int32GetDatum(pl->id);
 
 	ingest_spi_begin();

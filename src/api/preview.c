@@ -93,7 +93,7 @@ take_verdict(const IngestVerdict *verdict, TupleDesc rowtype, void *arg)
 Datum
 ingest_sql_preview(PG_FUNCTION_ARGS)
 {
-	IngestPipeline *pl = ingest_argument_pipeline(fcinfo, 0);
+	IngestPipeline *pl = ingest_argument_pipeline(fcinfo, "pipeline");
 	int32		limit = PG_ARGISNULL(1) ? 20 : PG_GETARG_INT32(1);
 	Preview		preview;
 

@@ -134,7 +134,7 @@ find_ids(const IngestPipeline *pl, const char *condition, const char *outcomes, 
 Datum
 ingest_sql_replay(PG_FUNCTION_ARGS)
 {
-	IngestPipeline *pl = ingest_argument_pipeline(fcinfo, 0);
+	IngestPipeline *pl = ingest_argument_pipeline(fcinfo, "pipeline");
 	char	   *condition = ingest_argument_text_or_null(fcinfo, 1);
 	int64		limit = PG_ARGISNULL(2) ? -1 : PG_GETARG_INT64(2);
 	IngestCounts total = {0};
@@ -212,7 +212,7 @@ ids_array(const int64 *ids, int n)
 Datum
 ingest_sql_discard(PG_FUNCTION_ARGS)
 {
-	IngestPipeline *pl = ingest_argument_pipeline(fcinfo, 0);
+	IngestPipeline *pl = ingest_argument_pipeline(fcinfo, "pipeline");
 	char	   *condition = ingest_argument_text_or_null(fcinfo, 1);
 	bool		remove = !PG_ARGISNULL(2) && PG_GETARG_BOOL(2);
 	Ids			found = find_ids(pl, condition,

@@ -48,7 +48,7 @@ insert_rule(const IngestPipeline *pl, const IngestRule *rule)
 Datum
 ingest_sql_add_rule(PG_FUNCTION_ARGS)
 {
-	IngestPipeline *pl = ingest_definition_lock(fcinfo, 0);
+	IngestPipeline *pl = ingest_definition_lock(fcinfo, "pipeline");
 	IngestRule	rule = {
 		.name = ingest_argument_name(fcinfo, 1, "name"),
 		.expression = ingest_argument_text(fcinfo, 2, "expression"),

@@ -178,6 +178,21 @@ may_try_again(const Drain *drain, const IngestError *err)
 		 err->sqlstate == ERRCODE_T_R_DEADLOCK_DETECTED);
 }
 
+/* An error ends the call; when the pipeline is gone, that is what there is to say. */
+static void pg_attribute_noreturn()
+raise_failure(const Drain *drain, const IngestError *err)
+{
+	const IngestPipeline *pl = ingest_run_pipeline(drain->run);
+	bool		enabled;
+
+	if (err->class == INGEST_ERROR_NONE || ingest_pipeline_version(pl->id, &enabled) < 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("pipeline \"%s\" was dropped while it ran", pl->name)));
+	ingest_error_report(err, ERROR);
+	pg_unreachable();
+}
+
 static void
 make_turn(Drain *drain)
 {
@@ -195,14 +210,9 @@ make_turn(Drain *drain)
 		show_progress(drain);
 		return;
 	}
-	if (err.class == INGEST_ERROR_NONE)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("pipeline \"%s\" was dropped while it ran",
-						ingest_run_pipeline(drain->run)->name)));
 	drain->tries++;
 	if (!may_try_again(drain, &err))
-		ingest_error_report(&err, ERROR);
+		raise_failure(drain, &err);
 	ingest_run_reset(drain->run);
 }
 
@@ -212,7 +222,7 @@ assign_shards(Drain *drain)
 	IngestError err = {0};
 
 	if (!ingest_run_assign(drain->run, &procedure_xact, &err))
-		ingest_error_report(&err, ERROR);
+		raise_failure(drain, &err);
 }
 
 static void

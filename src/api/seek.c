@@ -274,7 +274,7 @@ return_moves(FunctionCallInfo fcinfo, const Seek *seek)
 Datum
 ingest_sql_seek(PG_FUNCTION_ARGS)
 {
-	Seek		seek = {.pl = ingest_argument_pipeline(fcinfo, 0)};
+	Seek		seek = {.pl = ingest_argument_pipeline(fcinfo, "pipeline")};
 	char	   *start_at = ingest_argument_text_or_null(fcinfo, 1);
 
 	if ((start_at == NULL) == PG_ARGISNULL(2))
@@ -291,7 +291,7 @@ ingest_sql_seek(PG_FUNCTION_ARGS)
 	else
 		take_positions(&seek, PG_GETARG_JSONB_P(2));
 
-	seek.pl = ingest_definition_lock(fcinfo, 0);
+	seek.pl = ingest_definition_lock(fcinfo, "pipeline");
 	lock_positions(&seek);
 	for (int i = 0; i < seek.nshards; i++)
 		measure_move(&seek, &seek.moves[i]);

@@ -33,7 +33,7 @@ insert_transform(const IngestPipeline *pl, const IngestTransform *transform)
 Datum
 ingest_sql_add_transform(PG_FUNCTION_ARGS)
 {
-	IngestPipeline *pl = ingest_definition_lock(fcinfo, 0);
+	IngestPipeline *pl = ingest_definition_lock(fcinfo, "pipeline");
 	IngestTransform transform = {
 		.name = ingest_argument_name(fcinfo, 1, "name"),
 		.statement = ingest_argument_text(fcinfo, 2, "statement")
