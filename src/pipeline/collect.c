@@ -188,7 +188,7 @@ keep_failure(IngestAttempt *att, IngestStep step, ErrorData *error)
 	IngestFailure *failure = MemoryContextAlloc(att->mcxt, sizeof(IngestFailure));
 
 	failure->step = step;
-	failure->rule = -1;
+	failure->rule = step == INGEST_STEP_RULE ? ingest_rules_current(att->prepared->rules) : -1;
 	failure->error = error;
 	return failure;
 }

@@ -11,6 +11,7 @@
 #include "catalog/pg_type.h"
 #include "core/spi.h"
 #include "executor/executor.h"
+#include "fmgr.h"
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
@@ -226,7 +227,8 @@ plan_expression(const IngestRule *rule, Node *expr)
 /*
  * The query that answers with the violated rules of each row.  Every
  * expression was parsed alone before, so that in parentheses, with a line
- * break that ends a comment, it is the same expression.
+ * break that ends a comment, it is the same expression.  _begin_rule() is true
+ * and remembers which rule it is, for the case that it raises.
  *
  *	warn:	CASE WHEN r1 THEN '{}' ELSE ARRAY[1] END || rest
  *	others:	CASE WHEN r2 THEN rest ELSE ARRAY[2] END
@@ -246,7 +248,8 @@ append_violations(StringInfo sql, const IngestRuleSet *set, int from)
 
 	rule = set->rules[from].def;
 	warn = rule->on_violation == INGEST_VIOLATION_WARN;
-	appendStringInfo(sql, "%sCASE WHEN (%s\n)%s THEN ", warn ? "(" : "", rule->expression,
+	appendStringInfo(sql, "%sCASE WHEN (ingest._begin_rule(%d) AND (%s\n))%s THEN ",
+					 warn ? "(" : "", from, rule->expression,
 					 rule->null_ok ? " IS NOT FALSE" : "");
 	if (warn)
 		appendStringInfoString(sql, "'{}'::pg_catalog.int4[]");
@@ -356,6 +359,18 @@ ingest_rules_get(const IngestRuleSet *set, int index)
 	return set->rules[index].def;
 }
 
+/* Of the query that runs, or ran last. */
+static int	query_rule = -1;
+
+PGDLLEXPORT PG_FUNCTION_INFO_V1(ingest_sql_begin_rule);
+
+Datum
+ingest_sql_begin_rule(PG_FUNCTION_ARGS)
+{
+	query_rule = PG_GETARG_INT32(0);
+	PG_RETURN_BOOL(true);
+}
+
 /* ---- row by row ---- */
 
 void
@@ -429,7 +444,9 @@ ingest_rules_one_by_one(IngestRuleSet *set, bool on)
 int
 ingest_rules_current(const IngestRuleSet *set)
 {
-	return set->nrules == 1 ? 0 : set->current;
+	if (set->nrules == 1)
+		return 0;
+	return set->query ? query_rule : set->current;
 }
 
 /* ---- all rows by one query ---- */
@@ -488,6 +505,7 @@ ingest_rules_query(IngestRuleSet *set, Tuplestorestate *rows, int64 nrows,
 	int			rc;
 
 	*done = 0;
+	query_rule = -1;
 	SPI_connect();
 	SPI_register_relation(make_batch_relation(set->rowtype, rows, nrows));
 	rc = SPI_execute_plan_extended(set->plan, &options);
@@ -509,6 +527,12 @@ ingest_rules_apply(IngestRuleSet *set, const IngestViolations *violations, bool 
 }
 
 /* ---- counting ---- */
+
+void
+ingest_rules_count(IngestRuleSet *set, int index)
+{
+	set->counts[index]++;
+}
 
 int64 *
 ingest_rules_counts(IngestRuleSet *set, int *nrules)

@@ -52,7 +52,7 @@ extern int	ingest_rules_check(IngestRuleSet *set, TupleTableSlot *slot, bool *wa
  */
 extern void ingest_rules_one_by_one(IngestRuleSet *set, bool on);
 
-/* Index of the rule that is evaluated, or -1 when that is not known. */
+/* Index of the rule that was being evaluated when one raised; -1 when not known. */
 extern int	ingest_rules_current(const IngestRuleSet *set);
 
 /* The rules a row violates, in order; the last may be of kind other than "warn". */
@@ -74,6 +74,9 @@ extern void ingest_rules_query(IngestRuleSet *set, Tuplestorestate *rows,
 /* What ingest_rules_check() would have answered, counting. */
 extern int	ingest_rules_apply(IngestRuleSet *set, const IngestViolations *violations,
 							   bool *warned);
+
+/* A violation that was not found by the two above: the rule raised an error. */
+extern void ingest_rules_count(IngestRuleSet *set, int index);
 
 extern const IngestRule *ingest_rules_get(const IngestRuleSet *set, int index);
 

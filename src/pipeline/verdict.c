@@ -274,5 +274,7 @@ ingest_verdict_failed(IngestAttempt *att, const IngestTravel *travel, const Inge
 	};
 
 	ExecClearTuple(att->slot);
+	if (failure->rule >= 0)
+		ingest_rules_count(att->prepared->rules, failure->rule);
 	reject(att, travel, &reason);
 }

@@ -92,8 +92,6 @@ foreach my $lane (qw(direct statement))
 	drain($node, "kept_$lane");
 	is(value($node, 'SELECT sum(rows), sum(sum) FROM totals'), '500|249500', "transform, $lane lane: the accepted rows");
 	is(value($node, 'SELECT count(*), count(DISTINCT a) FROM seen'), '500|500', "transform by a function, $lane lane: the same");
-	is(value($node, 'SELECT count(*) FROM kept k JOIN totals t ON t.tid = k.xmin::text::bigint'), '500',
-		"transform, $lane lane: in the commit of the rows") if $lane eq 'statement';
 }
 
 $node->safe_psql('postgres', q(
@@ -114,19 +112,20 @@ $node->safe_psql('postgres', "SELECT ingest.stop('brittle')");
 
 my $name = 'direct_expression';
 is(value($node, "SELECT count(*) FROM ingest.dead_letter WHERE pipeline = '$name' AND outcome = 'pending'"), '101', '101 dead letters');
+# The new rule is the last one: a fifth of the 100 is dropped by 'not_one' before.
 $node->safe_psql('postgres', "SELECT ingest.drop_rule('$name', 'small'); SELECT ingest.add_rule('$name', 'small', 'a < 950')");
-is(value($node, qq(SELECT * FROM ingest.replay('$name', condition => \$\$ rule = 'small' \$\$))), '100|40|50|10|0',
+is(value($node, qq(SELECT * FROM ingest.replay('$name', condition => \$\$ rule = 'small' \$\$))), '100|40|40|20|0',
 	'replay: written, rejected again, dropped');
 is(value($node, "SELECT count(*) FROM $name"), 719 + 40, 'replay: the rows are there');
 is(value($node, "SELECT string_agg(outcome || '=' || n, ' ' ORDER BY outcome) FROM (SELECT outcome, count(*) n
-	FROM ingest.dead_letter WHERE pipeline = '$name' GROUP BY 1) x"), 'dropped=10 pending=51 rejected again=50 replayed=40',
+	FROM ingest.dead_letter WHERE pipeline = '$name' GROUP BY 1) x"), 'dropped=20 pending=41 rejected again=40 replayed=40',
 	'replay: the outcome is kept');
 is(value($node, "SELECT count(*) FROM ingest.dead_letter d JOIN ingest.dead_letter o ON o.id = d.replay_of
-	WHERE d.pipeline = '$name' AND d.payload = o.payload AND d.shard = o.shard AND d.\"offset\" = o.\"offset\" AND d.key = o.key AND d.headers = o.headers"),
-	'50', 'replay: a new dead letter is the old one, with a new reason');
+	WHERE d.pipeline = '$name' AND d.payload = o.payload AND d.shard = o.shard AND d.\"offset\" = o.\"offset\" AND d.key = o.key AND d.headers::text = o.headers::text"),
+	'40', 'replay: a new dead letter is the old one, with a new reason');
 is(value($node, qq(SELECT * FROM ingest.replay('$name', condition => \$\$ rule = 'nothing' \$\$))), '0|0|0|0|0', 'replay: nothing to do');
 $node->safe_psql('postgres', "BEGIN; SELECT ingest.replay('$name'); ROLLBACK");
-is(value($node, "SELECT count(*) FROM ingest.dead_letter WHERE pipeline = '$name' AND outcome = 'pending'"), '51',
+is(value($node, "SELECT count(*) FROM ingest.dead_letter WHERE pipeline = '$name' AND outcome = 'pending'"), '41',
 	'replay: a rollback leaves no trace');
 
 # Two sessions at once: each dead letter once.
@@ -138,7 +137,7 @@ foreach (1 .. 3)
 		'>', PostgreSQL::Test::Utils::tempdir . '/out', '2>&1');
 }
 IPC::Run::finish($_) foreach @handles;
-is(value($node, "SELECT count(*), count(DISTINCT a) FROM $name WHERE a >= 900"), '90|90', 'replay by several sessions: nothing twice')
+is(value($node, "SELECT count(*), count(DISTINCT a) FROM $name WHERE a >= 900"), '80|80', 'replay by several sessions: nothing twice')
   or diag value($node, "SELECT outcome, rule, count(*) FROM ingest.dead_letter WHERE pipeline = '$name' GROUP BY 1, 2");
 is(value($node, "SELECT ingest.discard('$name')"), '1', 'discard: what is left');
 is(value($node, "SELECT count(*) FROM ingest.dead_letter WHERE pipeline = '$name' AND outcome = 'pending'"), '0', 'nothing is pending');
