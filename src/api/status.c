@@ -7,6 +7,7 @@
 #include "postgres.h"
 
 #include "access/htup_details.h"
+#include "api/arguments.h"
 #include "catalog/pg_authid.h"
 #include "catalog/pipeline.h"
 #include "fmgr.h"
@@ -56,9 +57,13 @@ find_lane(IngestPipeline *pl, const char **reason)
 	}
 	else
 	{
+		IngestOwnerScope scope;
+
 		if (pl->options.lane == INGEST_LANE_DIRECT)
 			pl->options.lane = INGEST_LANE_AUTO;
+		ingest_owner_begin(pl, &scope); /* row security depends on who it is */
 		lane = ingest_load_choose(pl, reason)->name;
+		ingest_owner_end(&scope);
 	}
 	UnlockRelationOid(pl->target, AccessShareLock);
 	return lane;
