@@ -14,12 +14,16 @@
 #include "core/compat.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
+#include "source/source.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
+#include "utils/datetime.h"
 #include "utils/fmgrprotos.h"
+#include "utils/json.h"
 #include "utils/jsonb.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
+#include "utils/timestamp.h"
 #include "worker/worker.h"
 
 PGDLLEXPORT PG_FUNCTION_INFO_V1(ingest_sql_create_pipeline);
@@ -81,6 +85,28 @@ merge_options(Jsonb *stored, Jsonb *changes)
 	Datum		merged = DirectFunctionCall2(jsonb_concat, JsonbPGetDatum(stored), JsonbPGetDatum(changes));
 
 	return DatumGetJsonbP(DirectFunctionCall1(jsonb_strip_nulls, merged));
+}
+
+static Jsonb *
+parse_jsonb(const char *text)
+{
+	return DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(text)));
+}
+
+/*
+ * A timestamp means what it meant when it was given ("yesterday", a time
+ * without zone), not what it would mean to the worker that starts there.
+ */
+static Jsonb *
+freeze_start(Jsonb *options, const char *start_at)
+{
+	TimestampTz at;
+	char		text[MAXDATELEN + 1];
+
+	if (ingest_start_parse(start_at, &at) != INGEST_START_TIMESTAMP)
+		return options;
+	JsonEncodeDateTime(text, TimestampTzGetDatum(at), TIMESTAMPTZOID, NULL);
+	return merge_options(options, parse_jsonb(psprintf("{\"start_at\": \"%s\"}", text)));
 }
 
 static Jsonb *
@@ -171,8 +197,7 @@ insert_pipeline(const IngestPipeline *pl, Jsonb *options)
 Datum
 ingest_sql_create_pipeline(PG_FUNCTION_ARGS)
 {
-	Jsonb	   *options = PG_ARGISNULL(4) ? DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum("{}"))) :
-		PG_GETARG_JSONB_P(4);
+	Jsonb	   *options = PG_ARGISNULL(4) ? parse_jsonb("{}") : PG_GETARG_JSONB_P(4);
 	IngestPipeline pl = {
 		.name = ingest_argument_name(fcinfo, 0, "name"),
 		.owner = GetUserId(),
@@ -183,8 +208,9 @@ ingest_sql_create_pipeline(PG_FUNCTION_ARGS)
 	};
 
 	check_options(options);
-	options = DatumGetJsonbP(DirectFunctionCall1(jsonb_strip_nulls, JsonbPGetDatum(options)));
+	options = merge_options(parse_jsonb("{}"), options);
 	ingest_pipeline_parse_options(options, &pl.options);
+	options = freeze_start(options, pl.options.start_at);
 	check_schedule(pl.schedule);
 	ingest_definition_check(&pl);
 	insert_pipeline(&pl, options);
@@ -316,6 +342,7 @@ ingest_sql_alter_pipeline(PG_FUNCTION_ARGS)
 		check_options(PG_GETARG_JSONB_P(4));
 		options = merge_options(options, PG_GETARG_JSONB_P(4));
 		ingest_pipeline_parse_options(options, &pl->options);
+		options = freeze_start(options, pl->options.start_at);
 	}
 	if (!PG_ARGISNULL(5))
 	{

@@ -13,12 +13,10 @@
 #include "pipeline/prepared.h"
 #include "pipeline/usersql.h"
 #include "storage/lmgr.h"
-#include "utils/fmgrprotos.h"
 #include "utils/inval.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/syscache.h"
-#include "utils/timestamp.h"
 
 /* All that exist in this process. */
 static dlist_head all_prepared = DLIST_STATIC_INIT(all_prepared);
@@ -92,25 +90,6 @@ read_source_options(Oid source)
 	return list_concat(list_copy(table->options), GetForeignServer(table->serverid)->options);
 }
 
-static void
-parse_start(IngestPrepared *prepared)
-{
-	const char *text = prepared->pl->options.start_at;
-
-	if (text == NULL || strcmp(text, "earliest") == 0)
-		prepared->start = INGEST_START_EARLIEST;
-	else if (strcmp(text, "latest") == 0)
-		prepared->start = INGEST_START_LATEST;
-	else
-	{
-		prepared->start = INGEST_START_TIMESTAMP;
-		prepared->start_at =
-			DatumGetTimestampTz(DirectFunctionCall3(timestamptz_in, CStringGetDatum(text),
-													ObjectIdGetDatum(InvalidOid),
-													Int32GetDatum(-1)));
-	}
-}
-
 static IngestPipeline *
 load_definition(int32 pipeline_id)
 {
@@ -147,7 +126,7 @@ ingest_prepared_make(int32 pipeline_id, MemoryContext parent)
 		prepared->source_options = read_source_options(pl->source);
 		prepared->rowtype = copy_rowtype(pl->source);
 
-		parse_start(prepared);
+		prepared->start = ingest_start_parse(pl->options.start_at, &prepared->start_at);
 
 		level = ingest_usersql_begin(pl);
 		prepared->rules = ingest_rules_compile(pl->rules, pl->source, prepared->rowtype);

@@ -197,20 +197,6 @@ record_replay(Replay *replay, const IngestAttempt *att, int64 batch_id, Timestam
 	ingest_batch_record(batch_id, &record);
 }
 
-static void
-add_counts(IngestCounts *to, const IngestCounts *from)
-{
-	to->messages += from->messages;
-	to->bytes += from->bytes;
-	to->read += from->read;
-	to->written += from->written;
-	to->rejected += from->rejected;
-	to->dropped += from->dropped;
-	to->merged += from->merged;
-	to->skipped += from->skipped;
-	to->warned += from->warned;
-}
-
 /* As a turn, but for the positions.  Returns where the next attempt begins. */
 static int
 attempt_letters(Replay *replay, int first)
@@ -240,7 +226,7 @@ attempt_letters(Replay *replay, int first)
 	store_outcomes(replay, &att);
 	record_replay(replay, &att, batch_id, started_at);
 	ingest_rules_store_counts(replay->prepared->rules, pl->id);
-	add_counts(&replay->counts, &att.counts);
+	ingest_counts_add(&replay->counts, &att.counts);
 	return att.settled;
 }
 

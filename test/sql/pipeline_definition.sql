@@ -50,6 +50,14 @@ SELECT ingest.create_pipeline('q', 'source', 'target', options => '{"workers": [
 SELECT ingest.create_pipeline('q', 'source', 'target', options => '{"topic": "t"}');
 SELECT ingest.create_pipeline('q', 'source', 'target', options => '[]');
 
+-- A time is that of the session that gave it
+SET timezone = 'Europe/Berlin';
+SELECT ingest.create_pipeline('timed', 'source', 'target', options => '{"start_at": "2026-01-01 00:00", "lane": null}');
+SELECT options FROM ingest.pipeline WHERE name = 'timed';
+SELECT ingest.alter_pipeline('timed', options => '{"start_at": "latest"}');
+SELECT options FROM ingest.pipeline WHERE name = 'timed';
+SELECT ingest.drop_pipeline('timed');
+
 -- A lane that the target does not allow
 CREATE FUNCTION noop() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN new; END';
 CREATE TABLE triggered (LIKE target);
