@@ -6,7 +6,7 @@ CREATE FUNCTION ingest._home() RETURNS text
 COMMENT ON FUNCTION ingest._home() IS 'Internal: this database, as it is noted when a pipeline is started';
 
 CREATE FUNCTION ingest._lane(pipeline_id integer, OUT lane text, OUT reason text)
-    LANGUAGE c STABLE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'ingest_sql_lane';
+    LANGUAGE c STABLE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'ingest_sql_lane';
 COMMENT ON FUNCTION ingest._lane(integer) IS 'Internal: the lane a pipeline takes, and why not the direct one';
 
 CREATE FUNCTION ingest._options(OUT component text, OUT scope text, OUT name text, OUT type text,

@@ -107,6 +107,19 @@ take_positions(Seek *seek, Jsonb *positions)
 
 /* ---- the catalog ---- */
 
+/* The source was asked without a lock: it must still be the pipeline's. */
+static void
+lock_definition(Seek *seek, FunctionCallInfo fcinfo)
+{
+	Oid			asked = seek->pl->source;
+
+	seek->pl = ingest_definition_lock(fcinfo, "pipeline");
+	if (seek->pl->source != asked)
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg("pipeline \"%s\" got another source meanwhile", seek->pl->name)));
+}
+
 /* Where the shards stand; locked, so that what is said about the move is true. */
 static void
 lock_positions(Seek *seek)
@@ -291,7 +304,7 @@ ingest_sql_seek(PG_FUNCTION_ARGS)
 	else
 		take_positions(&seek, PG_GETARG_JSONB_P(2));
 
-	seek.pl = ingest_definition_lock(fcinfo, "pipeline");
+	lock_definition(&seek, fcinfo);
 	lock_positions(&seek);
 	for (int i = 0; i < seek.nshards; i++)
 		measure_move(&seek, &seek.moves[i]);
