@@ -40,6 +40,9 @@
 /* Messages taken from the library at a time. */
 #define CHUNK 1024
 
+/* How long closing waits for the last acknowledgement to be answered, in ms. */
+#define CLOSE_PATIENCE 1000
+
 typedef struct KafkaOptions
 {
 	char	   *brokers;
@@ -156,6 +159,8 @@ typedef struct Kafka
 	rd_kafka_t *rk;
 	rd_kafka_topic_t *rkt;
 	rd_kafka_queue_t *queue;
+	rd_kafka_queue_t *answers;	/* to acknowledgements */
+	int			unanswered;
 	int			pipe[2];		/* the library writes a byte when the queue fills */
 
 	IngestShard *shards;
@@ -282,6 +287,22 @@ set_gap(Kafka *k, IngestError *err, const IngestShard *shard, const char *what,
  */
 
 /*
+ * Take the answers to acknowledgements, waiting at most so many ms for each.
+ * What they say does not matter.
+ */
+static void
+drain_answers(Kafka *k, int timeout)
+{
+	rd_kafka_event_t *event;
+
+	while (k->unanswered > 0 && (event = rd_kafka_queue_poll(k->answers, timeout)) != NULL)
+	{
+		rd_kafka_event_destroy(event);
+		k->unanswered--;
+	}
+}
+
+/*
  * The context goes.  When the process ends, the library is left alone: waiting
  * for its threads could take as long as an unreachable broker likes.
  */
@@ -292,6 +313,12 @@ close_kafka(void *arg)
 
 	if (proc_exit_inprogress)
 		return;
+	if (k->answers)
+	{
+		/* So that the group hears of the last batch, too. */
+		drain_answers(k, CLOSE_PATIENCE);
+		rd_kafka_queue_destroy(k->answers);
+	}
 	if (k->queue)
 	{
 		rd_kafka_queue_io_event_enable(k->queue, -1, NULL, 0);
@@ -336,8 +363,6 @@ set_user_conf(rd_kafka_conf_t *conf, const KafkaOptions *options, IngestError *e
 				 (options->password && !set_conf(conf, "sasl.password", options->password, err))))
 		return false;
 	if (options->ca && !set_conf(conf, "ssl.ca.pem", options->ca, err))
-		return false;
-	if (options->group && !set_conf(conf, "group.id", options->group, err))
 		return false;
 	foreach(lc, options->rdkafka)
 	{
@@ -988,11 +1013,16 @@ kafka_release(IngestSource *src, IngestBatch *batch)
 		}
 }
 
+/*
+ * By an administrator's request: had the consumer itself a group, which it does
+ * not join, destroying it would wait for that group for ever.
+ */
 static void
 kafka_acknowledge(IngestSource *src, const IngestShard *shards, int nshards)
 {
 	Kafka	   *k = (Kafka *) src;
 	rd_kafka_topic_partition_list_t *list;
+	rd_kafka_AlterConsumerGroupOffsets_t *request;
 
 	if (k->options->group == NULL)
 		return;
@@ -1004,7 +1034,13 @@ kafka_acknowledge(IngestSource *src, const IngestShard *shards, int nshards)
 		if (shards[i].position && parse_offset(shards[i].position, &offset))
 			rd_kafka_topic_partition_list_add(list, k->options->topic, shards[i].number)->offset = offset;
 	}
-	(void) rd_kafka_commit(k->rk, list, 1);
+	if (k->answers == NULL)
+		k->answers = rd_kafka_queue_new(k->rk);
+	drain_answers(k, 0);
+	request = rd_kafka_AlterConsumerGroupOffsets_new(k->options->group, list);
+	rd_kafka_AlterConsumerGroupOffsets(k->rk, &request, 1, NULL, k->answers);
+	k->unanswered++;
+	rd_kafka_AlterConsumerGroupOffsets_destroy(request);
 	rd_kafka_topic_partition_list_destroy(list);
 }
 

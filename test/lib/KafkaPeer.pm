@@ -188,7 +188,7 @@ sub _topic
 	my ($self, $may_fail, @args) = @_;
 	my ($out, $err) = ('', '');
 	my $ok = IPC::Run::run([ _bin('topic'), $self->brokers, @args ], '>', \$out, '2>', \$err);
-	die "topic @args: status $? $err" unless $ok || $may_fail;
+	die "topic @args: $err" unless $ok || $may_fail;
 	chomp $out;
 	return $out;
 }
@@ -291,7 +291,7 @@ sub send
 	{
 		my ($partition, $key, $timestamp, $payload, @headers) = @$message;
 		$in .= join("\t", $partition, _escape($key), $timestamp // '\\N', _escape($payload),
-			map { my ($name, $value) = split /=/, $_, 2; "$name=" . _escape($value) } @headers) . "\n";
+			map { my ($name, $value) = split /=/, $_, 2; "$name=" . ($value eq '\N' ? $value : _escape($value)) } @headers) . "\n";
 	}
 	my ($out, $err) = ('', '');
 	IPC::Run::run($self->_produce_command($topic, stdin => 1, %args), '<', \$in, '>', \$out, '2>', \$err)
