@@ -16,6 +16,8 @@
 #include "postgres.h"
 
 #include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
 #include <unistd.h>
 #include <librdkafka/rdkafka.h>
 
@@ -150,6 +152,7 @@ typedef struct KafkaShard
 	int64		next;			/* offset to deliver next */
 	bool		verify;			/* the message before it is to be compared with proof */
 	bool		started;
+	int32		number;			/* the partition; the caller's array may be gone at the close */
 } KafkaShard;
 
 typedef struct Kafka
@@ -168,6 +171,8 @@ typedef struct Kafka
 	int			nshards;
 	int			npartitions;	/* of the topic, as last seen */
 	TimestampTz next_refresh;
+	TimestampTz next_nudge;
+	int			nudged;			/* shard last asked for */
 
 	IngestError gap;			/* found while assigning, reported by fetch */
 	int			gap_shard;
@@ -286,6 +291,56 @@ set_gap(Kafka *k, IngestError *err, const IngestShard *shard, const char *what,
  * ---- Life
  */
 
+static void stop_shards(Kafka *k);
+
+/* In a thread of its own: see destroy_client(). */
+static void *
+run_destroy(void *rk)
+{
+	rd_kafka_destroy_flags(rk, RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE);
+	return NULL;
+}
+
+/*
+ * Destroying a client joins its threads, and there are releases of the library
+ * that wait for unreachable brokers then, or for ever.  A session must not: it
+ * waits for a second and then lets the thread do what it does.
+ */
+static void
+destroy_client(rd_kafka_t *rk)
+{
+	struct timespec deadline;
+	pthread_t	thread;
+	sigset_t	all;
+	sigset_t	old;
+	int			rc;
+
+	/* No signal of ours is to be delivered to it. */
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &old);
+	rc = pthread_create(&thread, NULL, run_destroy, rk);
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	if (rc != 0)
+		return;					/* leaked, rather than waited for */
+
+	clock_gettime(CLOCK_REALTIME, &deadline);
+	deadline.tv_sec += 1;
+	if (pthread_timedjoin_np(thread, NULL, &deadline) != 0)
+		pthread_detach(thread);
+}
+
+/* Messages that are still queued keep their partitions alive. */
+static void
+purge_queue(rd_kafka_queue_t *queue)
+{
+	rd_kafka_message_t *events[CHUNK];
+	ssize_t		n;
+
+	while ((n = rd_kafka_consume_batch_queue(queue, 0, events, CHUNK)) > 0)
+		for (ssize_t i = 0; i < n; i++)
+			rd_kafka_message_destroy(events[i]);
+}
+
 /*
  * Take the answers to acknowledgements, waiting at most so many ms for each.
  * What they say does not matter.
@@ -321,13 +376,15 @@ close_kafka(void *arg)
 	}
 	if (k->queue)
 	{
+		stop_shards(k);
 		rd_kafka_queue_io_event_enable(k->queue, -1, NULL, 0);
+		purge_queue(k->queue);
 		rd_kafka_queue_destroy(k->queue);
 	}
 	if (k->rkt)
 		rd_kafka_topic_destroy(k->rkt);
 	if (k->rk)
-		rd_kafka_destroy_flags(k->rk, RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE);
+		destroy_client(k->rk);
 	for (int i = 0; i < 2; i++)
 		if (k->pipe[i] >= 0)
 			close(k->pipe[i]);
@@ -705,7 +762,7 @@ stop_shards(Kafka *k)
 	for (int i = 0; i < k->nshards; i++)
 		if (k->states[i].started)
 		{
-			(void) rd_kafka_consume_stop(k->rkt, k->shards[i].number);
+			(void) rd_kafka_consume_stop(k->rkt, k->states[i].number);
 			k->states[i].started = false;
 		}
 }
@@ -744,6 +801,7 @@ start_shard(Kafka *k, int index, IngestError *err)
 		set_error(k, err, rd_kafka_last_error());
 		return false;
 	}
+	state->number = shard->number;
 	state->started = true;
 	return true;
 }
@@ -919,6 +977,39 @@ shards_changed(Kafka *k)
 	return ask_partitions(k, &n) == RD_KAFKA_RESP_ERR_NO_ERROR && n != k->npartitions;
 }
 
+/*
+ * Keep the library fetching.  Until 2.2 its broker thread, once a queue bound
+ * made it pause, sleeps for up to a second and does not notice that we have
+ * emptied the queue; a request to the partition's leader wakes it.  So when
+ * little is left and more is known to be there, one cheap question is asked,
+ * rarely enough that even a distant broker costs a tenth of the time.
+ */
+static void
+nudge_library(Kafka *k, int64 enough)
+{
+	TimestampTz now;
+
+	if (rd_kafka_queue_length(k->queue) >= enough)
+		return;
+	now = GetCurrentTimestamp();
+	if (now < k->next_nudge)
+		return;
+	for (int i = 0; i < k->nshards; i++)
+	{
+		int			index = (k->nudged + 1 + i) % k->nshards;
+		Watermarks	w = {k->shards[index].number, 0, 0};
+		TimestampTz done;
+
+		if (!k->states[index].started || k->shards[index].lag <= 0)
+			continue;
+		k->nudged = index;
+		(void) ask_watermarks(k, &w);
+		done = GetCurrentTimestamp();
+		k->next_nudge = done + Max(5 * MICROS_PER_MS, 9 * (done - now));
+		return;
+	}
+}
+
 static void
 drain_pipe(Kafka *k)
 {
@@ -979,6 +1070,7 @@ kafka_fetch(IngestSource *src, IngestBatch *batch, int *gap_shard, IngestError *
 
 	if (err->class != INGEST_ERROR_NONE)
 		return INGEST_FETCH_ERROR;
+	nudge_library(k, batch->limits.rows);
 	if (any)
 	{
 		free(k->error_text);
