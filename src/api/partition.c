@@ -6,16 +6,20 @@
 
 #include "access/table.h"
 #include "access/xact.h"
-#include "catalog/pg_class.h"
+#include "api/arguments.h"
+#include "catalog/objectaddress.h"
 #include "catalog/pg_type.h"
 #include "core/spi.h"
 #include "fmgr.h"
 #include "miscadmin.h"
+#include "partitioning/partbounds.h"
+#include "partitioning/partdesc.h"
 #include "pipeline/partition.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/partcache.h"
+#include "utils/rangetypes.h"
 #include "utils/rel.h"
 #include "utils/timestamp.h"
 #include "worker/worker.h"
@@ -36,78 +40,96 @@ static IngestStatement delete_policy = {
 };
 
 static void
-check_target(Oid target)
+check_target(Relation rel)
 {
-	Relation	rel = table_open(target, AccessShareLock);
-	PartitionKey key;
-	Oid			type;
+	PartitionDesc desc;
 
 	if (!has_privs_of_role(GetUserId(), rel->rd_rel->relowner))
-		aclcheck_error(ACLCHECK_NOT_OWNER, OBJECT_TABLE, RelationGetRelationName(rel));
-	key = rel->rd_rel->relkind == RELKIND_PARTITIONED_TABLE ? RelationGetPartitionKey(rel) : NULL;
-	if (key == NULL || key->strategy != PARTITION_STRATEGY_RANGE || key->partnatts != 1 ||
-		key->partattrs[0] == 0)
+		aclcheck_error(ACLCHECK_NOT_OWNER, get_relkind_objtype(rel->rd_rel->relkind),
+					   RelationGetRelationName(rel));
+	if (!ingest_partition_possible(rel))
 		ereport(ERROR,
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
-				 errmsg("\"%s\" is not partitioned by range of one column", RelationGetRelationName(rel)),
-				 errhint("Create it with PARTITION BY RANGE (column).")));
-	type = key->parttypid[0];
-	if (type != DATEOID && type != TIMESTAMPOID && type != TIMESTAMPTZOID)
+				 errmsg("\"%s\" is not partitioned by range of one column that is a time",
+						RelationGetRelationName(rel)),
+				 errdetail("The column must be of type date, timestamp or timestamptz."),
+				 errhint("Create the table with PARTITION BY RANGE (column).")));
+	desc = RelationGetPartitionDesc(rel, true);
+	if (desc->nparts > 0 && partition_bound_has_default(desc->boundinfo))
 		ereport(ERROR,
-				(errcode(ERRCODE_DATATYPE_MISMATCH),
-				 errmsg("the partition key of \"%s\" is of type %s", RelationGetRelationName(rel),
-						format_type_be(type)),
-				 errdetail("It must be date, timestamp or timestamptz.")));
-	table_close(rel, AccessShareLock);
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("\"%s\" has a default partition", RelationGetRelationName(rel)),
+				 errdetail("Rows outside the bounds become dead letters instead."),
+				 errhint("Detach the default partition.")));
 }
 
 /* Months alone, or days and time alone: mixtures make no grid. */
 static void
-check_every(const Interval *every, Oid target)
+check_every(const Interval *every, Relation rel)
 {
 	int64		time = every->time + every->day * USECS_PER_DAY;
+	bool		of_dates = RelationGetPartitionKey(rel)->parttypid[0] == DATEOID;
 
 	if ((every->month != 0) == (time != 0) || every->month < 0 || time < 0 ||
-		(every->month == 0 && time < USECS_PER_MINUTE))
+		(every->month == 0 && (time < USECS_PER_MINUTE || time % USECS_PER_SEC != 0)) ||
+		every->month > 100 * MONTHS_PER_YEAR || time > 36525 * USECS_PER_DAY)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("invalid length of a partition"),
-				 errdetail("\"every\" must be a number of months, or of days, hours and minutes, of at least one minute.")));
+				 errdetail("\"every\" must be a number of months or years, or of weeks, days, hours, minutes and seconds, from one minute to 100 years.")));
+	if (of_dates && time % USECS_PER_DAY != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("invalid length of a partition"),
+				 errdetail("The partition key of \"%s\" is a date, so \"every\" must be whole days.",
+						   RelationGetRelationName(rel))));
 }
 
+static void
+check_keep(const Interval *keep)
+{
+	if (keep->month < 0 || keep->day < 0 || keep->time < 0 ||
+		(keep->month == 0 && keep->day == 0 && keep->time == 0))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("\"keep\" must be longer than nothing")));
+}
+
+static void
+check_arguments(FunctionCallInfo fcinfo, Relation rel)
+{
+	check_target(rel);
+	check_every(PG_GETARG_INTERVAL_P(1), rel);
+	if (!PG_ARGISNULL(2))
+		check_keep(PG_GETARG_INTERVAL_P(2));
+	if (PG_GETARG_INT32(3) < 0 || PG_GETARG_INT32(3) > 100)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("\"ahead\" must be between 0 and 100")));
+	if (!PG_ARGISNULL(4) && RangeIsEmpty(PG_GETARG_RANGE_P(4)))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("\"bounds\" must not be empty")));
+}
+
+/* manage_partitions(target regclass, every interval, keep interval, ahead integer, bounds tstzrange) */
 Datum
 ingest_sql_manage_partitions(PG_FUNCTION_ARGS)
 {
-	Datum		values[6];
+	Oid			target = ingest_argument_oid(fcinfo, 0, "target");
+	Datum		values[6] = {ObjectIdGetDatum(target), ObjectIdGetDatum(GetUserId())};
 	bool		isnull[6] = {false};
-	Oid			target;
-	Interval   *every;
+	Relation	rel;
 
-	if (PG_ARGISNULL(0) || PG_ARGISNULL(1) || PG_ARGISNULL(3))
+	if (PG_ARGISNULL(1) || PG_ARGISNULL(3))
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("\"target\", \"every\" and \"ahead\" must not be null")));
-	target = PG_GETARG_OID(0);
-	every = PG_GETARG_INTERVAL_P(1);
-	if (!PG_ARGISNULL(2))
-	{
-		Interval   *keep = PG_GETARG_INTERVAL_P(2);
+				 errmsg("argument \"%s\" must not be null", PG_ARGISNULL(1) ? "every" : "ahead")));
+	rel = table_open(target, AccessShareLock);
+	check_arguments(fcinfo, rel);
+	/* released: making partitions takes a stronger lock */
+	table_close(rel, AccessShareLock);
 
-		if (keep->month < 0 || keep->day < 0 || keep->time < 0 ||
-			(keep->month == 0 && keep->day == 0 && keep->time == 0))
-			ereport(ERROR,
-					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					 errmsg("\"keep\" must be longer than nothing")));
-	}
-	if (PG_GETARG_INT32(3) < 0 || PG_GETARG_INT32(3) > 1000)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("\"ahead\" must be between 0 and 1000")));
-	check_target(target);
-	check_every(every, target);
-
-	values[0] = ObjectIdGetDatum(target);
-	values[1] = ObjectIdGetDatum(GetUserId());
 	for (int i = 2; i < 6; i++)
 	{
 		values[i] = PG_GETARG_DATUM(i - 1);
@@ -122,19 +144,36 @@ ingest_sql_manage_partitions(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
+/* Of a table that is gone, anybody may remove the policy. */
+static void
+check_owner(Oid target)
+{
+	Relation	rel = try_table_open(target, AccessShareLock);
+
+	if (rel == NULL)
+		return;
+	if (!has_privs_of_role(GetUserId(), rel->rd_rel->relowner))
+		aclcheck_error(ACLCHECK_NOT_OWNER, get_relkind_objtype(rel->rd_rel->relkind),
+					   RelationGetRelationName(rel));
+	table_close(rel, AccessShareLock);
+}
+
+/* unmanage_partitions(target regclass) */
 Datum
 ingest_sql_unmanage_partitions(PG_FUNCTION_ARGS)
 {
-	Datum		values[1] = {PG_GETARG_DATUM(0)};
+	Oid			target = ingest_argument_oid(fcinfo, 0, "target");
+	Datum		values[1] = {ObjectIdGetDatum(target)};
 	uint64		found;
 
-	check_target(PG_GETARG_OID(0));
+	check_owner(target);
 	ingest_spi_begin();
 	found = ingest_spi_run(&delete_policy, values, NULL);
 	ingest_spi_end();
 	if (found == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("the partitions of \"%s\" are not managed", get_rel_name(PG_GETARG_OID(0)))));
+				 errmsg("the partitions of %s are not managed", get_rel_name(target) ?
+						quote_identifier(get_rel_name(target)) : "the table")));
 	PG_RETURN_VOID();
 }

@@ -98,6 +98,15 @@ ingest_compat_input_call(FmgrInfo *flinfo, char *text, Oid ioparam, int32 typmod
 	ExecInsertIndexTuples(info, slot, estate, false, false, NULL, NIL)
 #endif
 
+/* The tuple to leave out is new in 18. */
+#if PG_VERSION_NUM >= 180000
+#define ingest_compat_check_index_constraints(info, slot, estate, conflict, arbiters) \
+	ExecCheckIndexConstraints(info, slot, estate, conflict, NULL, arbiters)
+#else
+#define ingest_compat_check_index_constraints(info, slot, estate, conflict, arbiters) \
+	ExecCheckIndexConstraints(info, slot, estate, conflict, arbiters)
+#endif
+
 /* CHECK constraints can be NOT ENFORCED from 18 on. */
 #if PG_VERSION_NUM >= 180000
 #define ingest_compat_check_enforced(check) ((check)->ccenforced)

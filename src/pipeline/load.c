@@ -7,17 +7,18 @@
 #include "access/genam.h"
 #include "access/htup_details.h"
 #include "access/table.h"
+#include "catalog/pg_attribute.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_index.h"
-#include "commands/trigger.h"
-#include "miscadmin.h"
 #include "partitioning/partdesc.h"
 #include "pipeline/load.h"
+#include "pipeline/load_fitness.h"
 #include "pipeline/load_route.h"
 #include "utils/rel.h"
 #include "utils/rls.h"
 #include "utils/syscache.h"
 
+/* Foreign keys of the table are triggers too, deferrable constraints as well. */
 static bool
 has_insert_triggers(Relation rel)
 {
@@ -29,6 +30,13 @@ has_insert_triggers(Relation rel)
 		 triggers->trig_insert_after_statement || triggers->trig_insert_new_table);
 }
 
+bool
+ingest_load_has_before_triggers(Relation rel)
+{
+	return rel->trigdesc != NULL &&
+		(rel->trigdesc->trig_insert_before_row || rel->trigdesc->trig_insert_instead_row);
+}
+
 static bool
 has_deferrable_index(Relation rel)
 {
@@ -38,54 +46,78 @@ has_deferrable_index(Relation rel)
 
 	foreach(lc, indexes)
 	{
-		Relation	index = index_open(lfirst_oid(lc), AccessShareLock);
+		HeapTuple	tuple = SearchSysCache1(INDEXRELID, ObjectIdGetDatum(lfirst_oid(lc)));
 
-		found |= !index->rd_index->indimmediate;
-		index_close(index, AccessShareLock);
+		if (!HeapTupleIsValid(tuple))
+			continue;
+		found |= !((Form_pg_index) GETSTRUCT(tuple))->indimmediate;
+		ReleaseSysCache(tuple);
 	}
 	list_free(indexes);
 	return found;
 }
 
-/* What keeps a partition from being written directly, or NULL. */
-static const char *
-leaf_obstacle(Oid leaf)
+/* Generated columns are stored, as far as we know how to make them. */
+static bool
+has_unknown_generated_columns(TupleDesc desc)
 {
-	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(leaf));
-	const char *obstacle = NULL;
-	bool		triggers;
+	for (int i = 0; i < desc->natts; i++)
+	{
+		char		generated = TupleDescAttr(desc, i)->attgenerated;
 
-	if (!HeapTupleIsValid(tuple))
-		return NULL;			/* dropped meanwhile */
-	switch (((Form_pg_class) GETSTRUCT(tuple))->relkind)
+		if (generated != '\0' && generated != ATTRIBUTE_GENERATED_STORED)
+			return true;
+	}
+	return false;
+}
+
+const char *
+ingest_load_partition_obstacle(Relation partition)
+{
+	switch (partition->rd_rel->relkind)
 	{
 		case RELKIND_RELATION:
 			break;
 		case RELKIND_PARTITIONED_TABLE:
-			obstacle = "the target has partitions of partitions";
-			break;
+			return "the target has partitions of partitions";
 		default:
-			obstacle = "a partition is a foreign table";
-			break;
+			return "a partition is a foreign table";
 	}
-	triggers = ((Form_pg_class) GETSTRUCT(tuple))->relhastriggers;
-	if (((Form_pg_class) GETSTRUCT(tuple))->relhasrules)
-		obstacle = "a partition has rules";
+	if (has_insert_triggers(partition))
+		return "a partition has triggers or foreign keys";
+	if (partition->rd_rules != NULL)
+		return "a partition has rules";
+	return NULL;
+}
+
+/* The same, without opening those that are clearly fit. */
+static const char *
+partition_obstacle(Oid oid)
+{
+	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(oid));
+	Form_pg_class form;
+	Relation	partition;
+	const char *obstacle;
+	bool		fit;
+
+	if (!HeapTupleIsValid(tuple))
+		return NULL;			/* dropped meanwhile */
+	form = (Form_pg_class) GETSTRUCT(tuple);
+	fit = form->relkind == RELKIND_RELATION && !form->relhastriggers && !form->relhasrules;
 	ReleaseSysCache(tuple);
+	if (fit)
+		return NULL;
 
-	if (obstacle == NULL && triggers)
-	{
-		Relation	rel = table_open(leaf, AccessShareLock);
-
-		if (has_insert_triggers(rel))
-			obstacle = "a partition has triggers";
-		table_close(rel, AccessShareLock);
-	}
+	partition = try_table_open(oid, AccessShareLock);
+	if (partition == NULL)
+		return NULL;
+	obstacle = ingest_load_partition_obstacle(partition);
+	table_close(partition, AccessShareLock);
 	return obstacle;
 }
 
 static const char *
-partition_obstacle(Relation root)
+any_partition_obstacle(Relation root)
 {
 	PartitionDesc desc;
 
@@ -94,7 +126,7 @@ partition_obstacle(Relation root)
 	desc = RelationGetPartitionDesc(root, true);
 	for (int i = 0; i < desc->nparts; i++)
 	{
-		const char *obstacle = leaf_obstacle(desc->oids[i]);
+		const char *obstacle = partition_obstacle(desc->oids[i]);
 
 		if (obstacle)
 			return obstacle;
@@ -102,23 +134,24 @@ partition_obstacle(Relation root)
 	return NULL;
 }
 
-/* Why the direct lane cannot be used, or NULL. */
-static const char *
-find_obstacle(Relation target)
+const char *
+ingest_load_target_obstacle(Relation target, Oid role)
 {
 	if (target->rd_rel->relkind != RELKIND_RELATION &&
 		target->rd_rel->relkind != RELKIND_PARTITIONED_TABLE)
 		return "the target is not a table";
+	if (has_deferrable_index(target))
+		return "the target has a deferrable unique constraint";
 	if (has_insert_triggers(target))
 		return "the target has triggers or foreign keys";
 	if (target->rd_rules != NULL)
 		return "the target has rules";
-	if (check_enable_rls(RelationGetRelid(target), InvalidOid, true) == RLS_ENABLED)
+	if (has_unknown_generated_columns(RelationGetDescr(target)))
+		return "the target has virtual generated columns";
+	if (check_enable_rls(RelationGetRelid(target), role, true) == RLS_ENABLED)
 		return "the target has row security";
-	if (has_deferrable_index(target))
-		return "the target has a deferrable unique constraint";
 	if (target->rd_rel->relkind == RELKIND_PARTITIONED_TABLE)
-		return partition_obstacle(target);
+		return any_partition_obstacle(target);
 	return NULL;
 }
 
@@ -138,7 +171,7 @@ ingest_load_choose(const IngestPipeline *pl, const char **reason)
 	}
 
 	target = table_open(pl->target, AccessShareLock);
-	obstacle = find_obstacle(target);
+	obstacle = ingest_load_target_obstacle(target, pl->owner);
 	table_close(target, AccessShareLock);
 	if (obstacle == NULL)
 		return &ingest_load_direct;

@@ -7,10 +7,10 @@
  */
 #include "postgres.h"
 
-#include "access/sysattr.h"
 #include "access/table.h"
 #include "catalog/pg_attribute.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
 #include "optimizer/optimizer.h"
@@ -32,6 +32,21 @@ find_column(TupleDesc desc, const char *name)
 	return InvalidAttrNumber;
 }
 
+/* Values of these columns are the server's to make. */
+static void
+check_not_computed(Relation target, Form_pg_attribute to)
+{
+	if (to->attidentity != ATTRIBUTE_IDENTITY_ALWAYS && to->attgenerated == '\0')
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_GENERATED_ALWAYS),
+			 errmsg("cannot load column \"%s\" of \"%s\"", NameStr(to->attname),
+					RelationGetRelationName(target)),
+			 to->attgenerated ? errdetail("It is a generated column.") :
+			 errdetail("It is an identity column defined as GENERATED ALWAYS."),
+			 errhint("Give the source's column another name.")));
+}
+
 static void
 map_column(IngestLoadColumn *column, Relation target, Form_pg_attribute to,
 		   TupleDesc source, AttrNumber number)
@@ -40,14 +55,7 @@ map_column(IngestLoadColumn *column, Relation target, Form_pg_attribute to,
 	Var		   *var = makeVar(1, number, from->atttypid, from->atttypmod, from->attcollation, 0);
 	Node	   *expr;
 
-	if (to->attidentity == ATTRIBUTE_IDENTITY_ALWAYS)
-		ereport(ERROR,
-				(errcode(ERRCODE_GENERATED_ALWAYS),
-				 errmsg("cannot load column \"%s\" of \"%s\"", NameStr(to->attname),
-						RelationGetRelationName(target)),
-				 errdetail("It is an identity column defined as GENERATED ALWAYS."),
-				 errhint("Name the source's column differently.")));
-
+	check_not_computed(target, to);
 	expr = coerce_to_target_type(NULL, (Node *) var, from->atttypid, to->atttypid, to->atttypmod,
 								 COERCION_ASSIGNMENT, COERCE_IMPLICIT_CAST, -1);
 	if (expr == NULL)
@@ -64,6 +72,20 @@ map_column(IngestLoadColumn *column, Relation target, Form_pg_attribute to,
 		column->expr = expression_planner((Expr *) expr);
 }
 
+/* What a column gets when it is not named; NULL for NULL. */
+static Node *
+make_default(Relation target, AttrNumber number)
+{
+	Form_pg_attribute att = TupleDescAttr(RelationGetDescr(target), number - 1);
+	Node	   *value = build_column_default(target, number);
+
+	/* A domain may not like NULL. */
+	if (value == NULL && get_typtype(att->atttypid) == TYPTYPE_DOMAIN)
+		value = coerce_null_to_domain(att->atttypid, att->atttypmod, att->attcollation,
+									  att->attlen, att->attbyval);
+	return value;
+}
+
 IngestLoadColumn *
 ingest_load_columns(Relation target, TupleDesc source)
 {
@@ -76,12 +98,12 @@ ingest_load_columns(Relation target, TupleDesc source)
 		AttrNumber	number;
 		Node	   *value;
 
-		if (att->attisdropped || att->attgenerated)
+		if (att->attisdropped)
 			continue;
 		number = find_column(source, NameStr(att->attname));
 		if (number != InvalidAttrNumber)
 			map_column(&columns[i], target, att, source, number);
-		else if ((value = build_column_default(target, i + 1)) != NULL)
+		else if (att->attgenerated == '\0' && (value = make_default(target, i + 1)) != NULL)
 			columns[i].expr = expression_planner((Expr *) value);
 	}
 	return columns;

@@ -10,16 +10,25 @@
 #include "partitioning/partbounds.h"
 #include "partitioning/partdesc.h"
 #include "pipeline/load_route.h"
+#include "utils/date.h"
 #include "utils/fmgroids.h"
 #include "utils/partcache.h"
+
+/* How two keys of a range are compared; most are integers inside. */
+typedef enum CompareAs
+{
+	COMPARE_BY_FUNCTION,
+	COMPARE_INT64,
+	COMPARE_INT32
+} CompareAs;
 
 struct IngestRoute
 {
 	PartitionKey key;
 	PartitionDesc desc;
-	bool		by_int64;		/* range of one int8 or timestamp: compare as integers */
+	CompareAs	compare;
 
-	/* the range that was last found; lower <= value < upper */
+	/* the range of one column that was last found; lower <= value < upper */
 	int			last;			/* -1: none */
 	bool		has_lower;
 	bool		has_upper;
@@ -38,19 +47,44 @@ ingest_route_possible(Relation root)
 	return true;
 }
 
+static CompareAs
+choose_comparison(PartitionKey key)
+{
+	if (key->strategy != PARTITION_STRATEGY_RANGE || key->partnatts != 1)
+		return COMPARE_BY_FUNCTION;
+	switch (key->partsupfunc[0].fn_oid)
+	{
+		case F_BTINT8CMP:
+		case F_TIMESTAMP_CMP:
+		case F_TIMESTAMPTZ_CMP:
+			return COMPARE_INT64;
+		case F_BTINT4CMP:
+		case F_DATE_CMP:
+			return COMPARE_INT32;
+		default:
+			return COMPARE_BY_FUNCTION;
+	}
+}
+
 IngestRoute *
 ingest_route_open(Relation root)
 {
 	IngestRoute *route = palloc0(sizeof(*route));
-	Oid			compare;
 
 	route->key = RelationGetPartitionKey(root);
 	route->desc = RelationGetPartitionDesc(root, true);
 	route->last = -1;
-	compare = route->key->partsupfunc[0].fn_oid;
-	route->by_int64 = route->key->strategy == PARTITION_STRATEGY_RANGE &&
-		route->key->partnatts == 1 && (compare == F_BTINT8CMP || compare == F_TIMESTAMP_CMP);
+	route->compare = choose_comparison(route->key);
 	return route;
+}
+
+bool
+ingest_route_known(const IngestRoute *route, const bool *known)
+{
+	for (int i = 0; i < route->key->partnatts; i++)
+		if (!known[route->key->partattrs[i] - 1])
+			return false;
+	return true;
 }
 
 int
@@ -67,14 +101,71 @@ ingest_route_range_column(const IngestRoute *route)
 	return route->key->partattrs[0];
 }
 
-/* Remember the range at "offset" of the bounds, for keys of one column. */
+/* <0, 0, >0 for a key of one column */
+static inline int
+compare_keys(const IngestRoute *route, Datum a, Datum b)
+{
+	switch (route->compare)
+	{
+		case COMPARE_INT64:
+			return DatumGetInt64(a) < DatumGetInt64(b) ? -1 : DatumGetInt64(a) > DatumGetInt64(b);
+		case COMPARE_INT32:
+			return DatumGetInt32(a) < DatumGetInt32(b) ? -1 : DatumGetInt32(a) > DatumGetInt32(b);
+		default:
+			return DatumGetInt32(FunctionCall2Coll(&route->key->partsupfunc[0],
+												   route->key->partcollation[0], a, b));
+	}
+}
+
+static inline bool
+in_last(const IngestRoute *route, Datum value)
+{
+	return route->last >= 0 &&
+		(!route->has_lower || compare_keys(route, value, route->lower) >= 0) &&
+		(!route->has_upper || compare_keys(route, value, route->upper) < 0);
+}
+
+/* Bound "i" of a key of one column, which may be MINVALUE or MAXVALUE, and a value. */
+static inline int
+compare_bound(const IngestRoute *route, int i, Datum value)
+{
+	PartitionBoundInfo bounds = route->desc->boundinfo;
+
+	switch (bounds->kind[i][0])
+	{
+		case PARTITION_RANGE_DATUM_MINVALUE:
+			return -1;
+		case PARTITION_RANGE_DATUM_MAXVALUE:
+			return 1;
+		default:
+			return compare_keys(route, bounds->datums[i][0], value);
+	}
+}
+
+/* Index of the greatest bound that is <= value, or -1. */
+static int
+search_bounds(const IngestRoute *route, Datum value)
+{
+	int			low = -1;
+	int			high = route->desc->boundinfo->ndatums - 1;
+
+	while (low < high)
+	{
+		int			middle = (low + high + 1) / 2;
+
+		if (compare_bound(route, middle, value) <= 0)
+			low = middle;
+		else
+			high = middle - 1;
+	}
+	return low;
+}
+
 static void
 remember(IngestRoute *route, int offset, int found)
 {
 	PartitionBoundInfo bounds = route->desc->boundinfo;
 
-	if (route->key->partnatts != 1 || found == bounds->default_index)
-		return;
 	route->last = found;
 	route->has_lower = offset >= 0 &&
 		bounds->kind[offset][0] == PARTITION_RANGE_DATUM_VALUE;
@@ -86,21 +177,24 @@ remember(IngestRoute *route, int offset, int found)
 		route->upper = bounds->datums[offset + 1][0];
 }
 
-static inline bool
-in_last(const IngestRoute *route, Datum value)
+/* A range of one column: lower <= value < upper, and no range holds NULL. */
+static int
+find_simple_range(IngestRoute *route, Datum value, bool isnull)
 {
-	FmgrInfo   *compare = &route->key->partsupfunc[0];
-	Oid			collation = route->key->partcollation[0];
+	PartitionBoundInfo bounds = route->desc->boundinfo;
+	int			offset;
+	int			found;
 
-	if (route->last < 0)
-		return false;
-	if (route->by_int64)
-		return (!route->has_lower || DatumGetInt64(value) >= DatumGetInt64(route->lower)) &&
-			(!route->has_upper || DatumGetInt64(value) < DatumGetInt64(route->upper));
-	return (!route->has_lower ||
-			DatumGetInt32(FunctionCall2Coll(compare, collation, value, route->lower)) >= 0) &&
-		(!route->has_upper ||
-		 DatumGetInt32(FunctionCall2Coll(compare, collation, value, route->upper)) < 0);
+	if (isnull)
+		return bounds->default_index;
+	if (in_last(route, value))
+		return route->last;
+	offset = search_bounds(route, value);
+	found = bounds->indexes[offset + 1];
+	if (found < 0)
+		return bounds->default_index;
+	remember(route, offset, found);
+	return found;
 }
 
 static int
@@ -117,10 +211,7 @@ find_range(IngestRoute *route, Datum *values, const bool *isnull)
 	offset = partition_range_datum_bsearch(route->key->partsupfunc, route->key->partcollation,
 										   bounds, route->key->partnatts, values, &equal);
 	found = bounds->indexes[offset + 1];
-	if (found < 0)
-		return bounds->default_index;
-	remember(route, offset, found);
-	return found;
+	return found < 0 ? bounds->default_index : found;
 }
 
 static int
@@ -166,10 +257,8 @@ ingest_route_find(IngestRoute *route, const Datum *row, const bool *row_null, Oi
 	switch (key->strategy)
 	{
 		case PARTITION_STRATEGY_RANGE:
-			if (!isnull[0] && in_last(route, values[0]))
-				found = route->last;
-			else
-				found = find_range(route, values, isnull);
+			found = key->partnatts == 1 ? find_simple_range(route, values[0], isnull[0]) :
+				find_range(route, values, isnull);
 			break;
 		case PARTITION_STRATEGY_LIST:
 			found = find_list(route, values[0], isnull[0]);

@@ -23,6 +23,9 @@ extern IngestRoute *ingest_route_open(Relation root);
  */
 extern int	ingest_route_find(IngestRoute *route, const Datum *values, const bool *isnull, Oid *leaf);
 
+/* All columns of the key are among the known ones (by column).  raises: no */
+extern bool ingest_route_known(const IngestRoute *route, const bool *known);
+
 /* Number of partitions. */
 extern int	ingest_route_count(const IngestRoute *route);
 

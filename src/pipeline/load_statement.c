@@ -2,77 +2,209 @@
  * load_statement.c
  *		The statement lane: INSERT INTO target (...) SELECT ... FROM batch.
  *
- * Rows are collected in a tuplestore that the statement sees as the relation
- * "batch", so that triggers, row security, views, foreign tables and whatever
- * else the executor knows come from the executor.  Errors are raised; the
- * caller finds the row.
+ * Rows are cast to the target's types and collected in a tuplestore that the
+ * statement sees as the relation "batch", so that triggers, row security,
+ * views, foreign tables and whatever else the executor knows come from the
+ * executor.  What can be known of a row by itself is an answer, as in the
+ * direct lane: its partition, NOT NULL and CHECK constraints.  Everything else
+ * is raised, and the caller finds the row.
  */
 #include "postgres.h"
 
 #include "access/table.h"
+#include "access/xact.h"
 #include "catalog/pg_class.h"
+#include "executor/executor.h"
 #include "executor/spi.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
+#include "partitioning/partdesc.h"
 #include "pipeline/load.h"
+#include "pipeline/load_checks.h"
 #include "pipeline/load_columns.h"
+#include "pipeline/load_fitness.h"
 #include "pipeline/load_route.h"
 #include "pipeline/partition.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
-#include "utils/rls.h"
 #include "utils/tuplestore.h"
 
 typedef struct StatementLoad
 {
 	IngestLoad	base;
 	const IngestPipeline *pl;
-	TupleDesc	rowtype;
 	MemoryContext mcxt;
-	Tuplestorestate *rows;
+	EState	   *estate;
+	ExprContext *values;		/* of one row */
+	IngestLoadColumn *columns;
+	ExprState **exprs;			/* by column of the target; NULL: not wanted */
+	bool	   *known;			/* by column: the row says what it gets */
+	TupleTableSlot *row;		/* a row of the target, as far as it is known */
+	IngestLoadChecks *checks;	/* or NULL */
+
+	/* the batch: the columns of the target that are named in the statement */
 	char	   *sql;
+	TupleDesc	batch_desc;
+	AttrNumber *batch_columns;
+	Datum	   *batch_values;
+	bool	   *batch_isnull;
+	Tuplestorestate *rows;
 	int64		pending;
 
-	/* A managed target: its missing partitions are made, or the row refused. */
-	AttrNumber	key;			/* column of the source with the key, or 0 */
-	AttrNumber	target_key;
-	Relation	root;
+	/* a partitioned target whose key is known: its partitions are made, or the row refused */
+	bool		routed;
+	Relation	root;			/* while it is open */
 	IngestRoute *route;
-	Datum	   *values;			/* a row of the root with nothing but the key */
-	bool	   *isnull;
+	IngestPartitionPolicy *policy;	/* NULL: not managed */
 } StatementLoad;
 
-/*
- * With row security in force for us, rows a policy hides would be missing
- * without a word; the server's own loads refuse that too.
- */
-static void
-check_row_security(Oid target)
+/* ---- the statement ---- */
+
+/* The last one, with the row type it was prepared for; one pipeline a process is the rule. */
+static struct
 {
-	if (check_enable_rls(target, InvalidOid, true) == RLS_ENABLED && !row_security)
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("query would be affected by row-level security policy for table \"%s\"",
-						get_rel_name(target))));
+	MemoryContext mcxt;
+	char	   *sql;
+	TupleDesc	desc;
+	SPIPlanPtr	plan;
+}			prepared;
+
+static SPIPlanPtr
+prepare_statement(const StatementLoad *load)
+{
+	MemoryContext old;
+	SPIPlanPtr	plan;
+
+	if (prepared.plan && strcmp(prepared.sql, load->sql) == 0 &&
+		equalTupleDescs(prepared.desc, load->batch_desc))
+		return prepared.plan;
+
+	if (prepared.plan)
+	{
+		SPI_freeplan(prepared.plan);
+		prepared.plan = NULL;
+	}
+	plan = SPI_prepare(load->sql, 0, NULL);
+	if (plan == NULL)
+		elog(ERROR, "SPI_prepare failed for \"%s\": %s", load->sql, SPI_result_code_string(SPI_result));
+	if (prepared.mcxt == NULL)
+		prepared.mcxt = AllocSetContextCreate(TopMemoryContext, "ingest load statement",
+											  ALLOCSET_SMALL_SIZES);
+	MemoryContextReset(prepared.mcxt);
+	old = MemoryContextSwitchTo(prepared.mcxt);
+	prepared.sql = pstrdup(load->sql);
+	prepared.desc = CreateTupleDescCopy(load->batch_desc);
+	MemoryContextSwitchTo(old);
+	SPI_keepplan(plan);
+	return prepared.plan = plan;
 }
 
-static char *
-make_statement(Relation target, const IngestLoadColumn *columns)
+/*
+ * A row that a policy refuses is at fault as one that a view's check option
+ * refuses; the executor's SQLSTATE would say that privileges are missing.
+ */
+static int
+execute_statement(SPIPlanPtr plan)
+{
+	MemoryContext mcxt = CurrentMemoryContext;
+	volatile int rc = 0;
+
+	PG_TRY();
+	{
+		rc = SPI_execute_plan(plan, NULL, NULL, false, 0);
+		if (rc != SPI_OK_INSERT && rc != SPI_OK_REWRITTEN)
+			elog(ERROR, "the load failed: %s", SPI_result_code_string(rc));
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		MemoryContextSwitchTo(mcxt);
+		error = CopyErrorData();
+		FlushErrorState();
+		if (error->sqlerrcode == ERRCODE_INSUFFICIENT_PRIVILEGE && error->message_id &&
+			strncmp(error->message_id, "new row violates row-level security policy", 42) == 0)
+			error->sqlerrcode = ERRCODE_WITH_CHECK_OPTION_VIOLATION;
+		ReThrowError(error);
+	}
+	PG_END_TRY();
+	return rc;
+}
+
+static void
+register_batch(const StatementLoad *load)
+{
+	EphemeralNamedRelation batch = palloc0(sizeof(EphemeralNamedRelationData));
+
+	batch->md.name = "batch";
+	batch->md.tupdesc = load->batch_desc;
+	batch->md.enrtype = ENR_NAMED_TUPLESTORE;
+	batch->md.enrtuples = load->pending;
+	batch->reldata = load->rows;
+	if (SPI_register_relation(batch) != SPI_OK_REL_REGISTER)
+		elog(ERROR, "could not register the batch");
+}
+
+/* ---- opening ---- */
+
+/* The columns that come from the source, as the relation "batch" and as a statement. */
+static void
+describe_batch(StatementLoad *load, Relation target)
 {
 	TupleDesc	desc = RelationGetDescr(target);
 	StringInfoData names;
+	int			n = 0;
+
+	load->batch_columns = palloc(sizeof(AttrNumber) * Max(desc->natts, 1));
+	for (int i = 0; i < desc->natts; i++)
+		if (load->columns[i].mapped)
+			load->batch_columns[n++] = i + 1;
+	load->batch_desc = CreateTemplateTupleDesc(n);
+	load->batch_values = palloc(sizeof(Datum) * Max(n, 1));
+	load->batch_isnull = palloc(sizeof(bool) * Max(n, 1));
 
 	initStringInfo(&names);
-	for (int i = 0; i < desc->natts; i++)
-		if (columns[i].mapped)
-			appendStringInfo(&names, "%s%s", names.len > 0 ? ", " : "",
-							 quote_identifier(NameStr(TupleDescAttr(desc, i)->attname)));
-	return psprintf("INSERT INTO %s (%s) SELECT %s FROM batch",
-					quote_qualified_identifier(get_namespace_name(RelationGetNamespace(target)),
-											   RelationGetRelationName(target)),
-					names.data, names.data);
+	for (int i = 0; i < n; i++)
+	{
+		TupleDescCopyEntry(load->batch_desc, i + 1, desc, load->batch_columns[i]);
+		appendStringInfo(&names, "%s%s", i > 0 ? ", " : "",
+						 quote_identifier(NameStr(TupleDescAttr(load->batch_desc, i)->attname)));
+	}
+	load->sql = psprintf("INSERT INTO %s (%s) SELECT %s FROM batch",
+						 quote_qualified_identifier(get_namespace_name(RelationGetNamespace(target)),
+													RelationGetRelationName(target)),
+						 names.data, names.data);
+}
+
+/* A row trigger of the target or a partition may still change what a row says. */
+static bool
+may_change_rows(Relation target)
+{
+	PartitionDesc desc;
+
+	if (target->rd_rel->relkind != RELKIND_RELATION &&
+		target->rd_rel->relkind != RELKIND_PARTITIONED_TABLE)
+		return true;
+	if (target->rd_rules != NULL || ingest_load_has_before_triggers(target))
+		return true;
+	if (target->rd_rel->relkind == RELKIND_RELATION)
+		return false;
+	desc = RelationGetPartitionDesc(target, true);
+	for (int i = 0; i < desc->nparts; i++)
+	{
+		Relation	partition = try_table_open(desc->oids[i], AccessShareLock);
+		bool		may = partition &&
+			(partition->rd_rel->relkind != RELKIND_RELATION ||
+			 ingest_load_has_before_triggers(partition));
+
+		if (partition)
+			table_close(partition, AccessShareLock);
+		if (may)
+			return true;
+	}
+	return false;
 }
 
 static void
@@ -85,24 +217,55 @@ open_route(StatementLoad *load)
 static void
 close_route(StatementLoad *load)
 {
+	if (load->root == NULL)
+		return;
+	pfree(load->route);
 	table_close(load->root, NoLock);
 	load->root = NULL;
 }
 
-/* Rows can be refused softly when their key is a column of the source as it is. */
+/*
+ * Of a managed target, the default of the key is known too, for the present:
+ * it says which partition there has to be.  No rule may change the row before.
+ */
 static void
-prepare_route(StatementLoad *load, Relation target, const IngestLoadColumn *columns)
+prepare_route(StatementLoad *load, Relation target)
 {
-	if (target->rd_rel->relkind != RELKIND_PARTITIONED_TABLE || !ingest_route_possible(target))
+	AttrNumber	key;
+
+	if (target->rd_rel->relkind != RELKIND_PARTITIONED_TABLE || target->rd_rules != NULL ||
+		!ingest_route_possible(target))
 		return;
+	load->policy = ingest_partition_policy(target);
 	open_route(load);
-	load->target_key = ingest_route_range_column(load->route);
-	if (load->target_key != InvalidAttrNumber)
-		load->key = columns[load->target_key - 1].source;
-	if (load->key == InvalidAttrNumber)
+	key = ingest_route_range_column(load->route);
+	if (load->policy && load->columns[key - 1].expr && !load->columns[key - 1].mapped)
+		load->exprs[key - 1] = ExecInitExpr(load->columns[key - 1].expr, NULL);
+	load->routed = (load->policy && load->exprs[key - 1]) ||
+		ingest_route_known(load->route, load->known);
+	if (!load->routed)
 		close_route(load);
-	load->values = palloc0(sizeof(Datum) * RelationGetDescr(target)->natts);
-	load->isnull = palloc0(sizeof(bool) * RelationGetDescr(target)->natts);
+}
+
+static void
+prepare_expressions(StatementLoad *load, Relation target)
+{
+	int			natts = RelationGetDescr(target)->natts;
+
+	load->estate = CreateExecutorState();
+	load->values = CreateExprContext(load->estate);
+	load->exprs = palloc0(sizeof(ExprState *) * Max(natts, 1));
+	load->known = palloc0(sizeof(bool) * Max(natts, 1));
+	for (int i = 0; i < natts; i++)
+	{
+		load->known[i] = load->columns[i].mapped;
+		if (load->known[i] && load->columns[i].expr)
+			load->exprs[i] = ExecInitExpr(load->columns[i].expr, NULL);
+	}
+	load->row = MakeSingleTupleTableSlot(CreateTupleDescCopy(RelationGetDescr(target)),
+										 &TTSOpsVirtual);
+	if (!may_change_rows(target))
+		load->checks = ingest_load_checks_open(target, target, load->known);
 }
 
 static IngestLoad *
@@ -110,65 +273,106 @@ statement_begin(const IngestPipeline *pl, TupleDesc rowtype)
 {
 	StatementLoad *load = palloc0(sizeof(StatementLoad));
 	Relation	target = table_open(pl->target, RowExclusiveLock);
-	IngestLoadColumn *columns = ingest_load_columns(target, rowtype);
 
 	load->base.ops = &ingest_load_statement;
 	load->pl = pl;
-	load->rowtype = rowtype;
 	load->mcxt = CurrentMemoryContext;
-	check_row_security(pl->target);
-	ingest_load_check_privilege(target, columns);
-	load->sql = make_statement(target, columns);
+	load->columns = ingest_load_columns(target, rowtype);
+	ingest_load_check_privilege(target, load->columns);
+	describe_batch(load, target);
+	prepare_expressions(load, target);
+	prepare_route(load, target);
 	load->rows = tuplestore_begin_heap(false, false, work_mem);
-	prepare_route(load, target, columns);
 	table_close(target, NoLock);
 	return &load->base;
 }
 
-static bool
-key_has_partition(StatementLoad *load, TupleTableSlot *slot)
+/* ---- taking a row ---- */
+
+/* The source's row as one of the target, as far as it is known. */
+static void
+map_row(StatementLoad *load, TupleTableSlot *from)
 {
+	TupleTableSlot *to = load->row;
+	int			natts = to->tts_tupleDescriptor->natts;
+
+	ExecClearTuple(to);
+	ResetExprContext(load->values);
+	load->values->ecxt_scantuple = from;
+	for (int i = 0; i < natts; i++)
+	{
+		AttrNumber	source = load->columns[i].source;
+
+		if (source > 0)
+		{
+			to->tts_values[i] = from->tts_values[source - 1];
+			to->tts_isnull[i] = from->tts_isnull[source - 1];
+		}
+		else if (load->exprs[i])
+			to->tts_values[i] = ExecEvalExprSwitchContext(load->exprs[i], load->values,
+														  &to->tts_isnull[i]);
+		else
+		{
+			to->tts_values[i] = (Datum) 0;
+			to->tts_isnull[i] = true;
+		}
+	}
+	ExecStoreVirtualTuple(to);
+}
+
+/* There is a partition for the row, or it is made now. */
+static bool
+provide_partition(StatementLoad *load, IngestLoadError *err)
+{
+	TupleTableSlot *row = load->row;
+	AttrNumber	key;
+	MemoryContext old;
 	Oid			leaf;
 
-	load->values[load->target_key - 1] = slot->tts_values[load->key - 1];
-	load->isnull[load->target_key - 1] = slot->tts_isnull[load->key - 1];
-	return ingest_route_find(load->route, load->values, load->isnull, &leaf) >= 0;
+	if (ingest_route_find(load->route, row->tts_values, row->tts_isnull, &leaf) >= 0)
+		return true;
+	if (load->policy == NULL)
+	{
+		memset(err, 0, sizeof(*err));
+		err->sqlstate = ERRCODE_CHECK_VIOLATION;
+		err->message = psprintf("no partition of relation \"%s\" found for row",
+								RelationGetRelationName(load->root));
+		return false;
+	}
+	key = ingest_route_range_column(load->route);
+	if (!ingest_partition_accepts(load->policy, row->tts_values[key - 1],
+								  row->tts_isnull[key - 1], err))
+		return false;
+	old = MemoryContextSwitchTo(load->mcxt);
+	close_route(load);
+	ingest_partition_create(load->policy, row->tts_values[key - 1]);
+	open_route(load);
+	MemoryContextSwitchTo(old);
+	return true;
 }
 
 static bool
 statement_put(IngestLoad *base, TupleTableSlot *slot, IngestLoadError *err)
 {
 	StatementLoad *load = (StatementLoad *) base;
-	MemoryContext old;
 
-	if (load->key != InvalidAttrNumber && !key_has_partition(load, slot))
+	map_row(load, slot);
+	if (load->routed && !provide_partition(load, err))
+		return false;
+	if (load->checks && !ingest_load_checks_pass(load->checks, load->row, load->estate, err))
+		return false;
+
+	for (int i = 0; i < load->batch_desc->natts; i++)
 	{
-		Datum		lower;
-		Datum		upper;
-
-		memset(err, 0, sizeof(*err));
-		if (!ingest_partition_wanted(load->root, slot->tts_values[load->key - 1],
-									 slot->tts_isnull[load->key - 1], &lower, &upper, err))
-		{
-			if (err->message == NULL)
-			{
-				err->sqlstate = ERRCODE_CHECK_VIOLATION;
-				err->message = psprintf("no partition of relation \"%s\" found for row",
-										RelationGetRelationName(load->root));
-			}
-			return false;
-		}
-		old = MemoryContextSwitchTo(load->mcxt);
-		close_route(load);
-		ingest_partition_create(load->pl->target, lower, upper);
-		CommandCounterIncrement();
-		open_route(load);
-		MemoryContextSwitchTo(old);
+		load->batch_values[i] = load->row->tts_values[load->batch_columns[i] - 1];
+		load->batch_isnull[i] = load->row->tts_isnull[load->batch_columns[i] - 1];
 	}
-	tuplestore_puttupleslot(load->rows, slot);
+	tuplestore_putvalues(load->rows, load->batch_desc, load->batch_values, load->batch_isnull);
 	load->pending++;
 	return true;
 }
+
+/* ---- writing ---- */
 
 /*
  * Rows are copied as they are put, so there is nothing to do before the end;
@@ -178,24 +382,16 @@ static void
 statement_flush(IngestLoad *base, bool last)
 {
 	StatementLoad *load = (StatementLoad *) base;
-	EphemeralNamedRelation batch;
 
 	if (!last || load->pending == 0)
 		return;
-	if (load->root)
-		close_route(load);
-	SPI_connect();
-	batch = palloc0(sizeof(EphemeralNamedRelationData));
-	batch->md.name = "batch";
-	batch->md.tupdesc = load->rowtype;
-	batch->md.enrtype = ENR_NAMED_TUPLESTORE;
-	batch->md.enrtuples = load->pending;
-	batch->reldata = load->rows;
-	if (SPI_register_relation(batch) != SPI_OK_REL_REGISTER)
-		elog(ERROR, "could not register the batch");
-	if (SPI_execute(load->sql, false, 0) != SPI_OK_INSERT)
-		elog(ERROR, "\"%s\" failed", load->sql);
-	load->base.discarded += load->pending - (int64) SPI_processed;
+	close_route(load);
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+	register_batch(load);
+	/* When a rule does something else instead, what becomes of the rows is not known. */
+	if (execute_statement(prepare_statement(load)) == SPI_OK_INSERT)
+		load->base.discarded += load->pending - (int64) SPI_processed;
 	/* What is deferred is the batch's fault too, while it can still be undone. */
 	if (SPI_execute("SET CONSTRAINTS ALL IMMEDIATE", false, 0) != SPI_OK_UTILITY)
 		elog(ERROR, "could not check deferred constraints");
@@ -215,9 +411,10 @@ statement_end(IngestLoad *base)
 {
 	StatementLoad *load = (StatementLoad *) base;
 
-	if (load->root)
-		close_route(load);
+	close_route(load);
 	tuplestore_end(load->rows);
+	ExecDropSingleTupleTableSlot(load->row);
+	FreeExecutorState(load->estate);
 	pfree(load);
 }
 

@@ -1,20 +1,19 @@
 /*
  * partition.c
- *		Ranges of a time-partitioned target: made when needed and ahead of time,
+ *		Partitions of a managed target: made when needed and ahead of time,
  *		dropped when old.  The policies are in ingest._partition_policy.
  *
- * The grid: steps of "every" from 2000-01-01 00:00 UTC, so that days begin at
- * midnight UTC whatever a session's time zone is.  A new range is cut where
- * existing partitions lie.
+ * Which ranges there are is in partition_range.c.  DDL is made of quoted
+ * identifiers and literals only.
  */
 #include "postgres.h"
 
-#include "access/htup_details.h"
 #include "access/table.h"
 #include "access/xact.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
-#include "commands/tablecmds.h"
+#include "commands/defrem.h"
+#include "commands/tablespace.h"
 #include "core/spi.h"
 #include "lib/stringinfo.h"
 #include "mb/pg_wchar.h"
@@ -22,446 +21,583 @@
 #include "partitioning/partbounds.h"
 #include "partitioning/partdesc.h"
 #include "pipeline/partition.h"
+#include "pipeline/partition_range.h"
 #include "storage/lmgr.h"
+#include "storage/proc.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
-#include "utils/date.h"
-#include "utils/fmgrprotos.h"
+#include "utils/datetime.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/partcache.h"
-#include "utils/rangetypes.h"
-#include "storage/proc.h"
-#include "utils/snapmgr.h"
+#include "utils/resowner.h"
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 
-
-/* More ranges than this in one batch are a mistake in the data. */
+/*
+ * New partitions of one load.  Each needs several locks that are kept to the
+ * end of the transaction, and the table of locks is shared with everybody.
+ */
 #define MAX_NEW_PARTITIONS 400
 
-/* What is beyond now by default. */
+/* What is beyond now, when no bounds were given. */
 #define DEFAULT_PAST_YEARS 10
 #define DEFAULT_FUTURE_YEARS 1
 
-typedef struct Policy
+/* Upkeep gives way to others: ms to wait for a lock, less where readers would wait behind us. */
+#define LOCK_TIMEOUT_CREATE 5000
+#define LOCK_TIMEOUT_DROP 1000
+
+struct IngestPartitionPolicy
 {
+	Oid			target;
+	Oid			owner;			/* who asked for it */
+	Oid			key_type;
 	Interval	every;
 	bool		has_keep;
 	Interval	keep;
 	int			ahead;
-	bool		has_lower;
-	TimestampTz lower;			/* bounds of acceptable keys */
-	bool		has_upper;
-	TimestampTz upper;
-} Policy;
-
-static IngestStatement find_policy = {
-	"SELECT every, keep, ahead, lower(bounds) AS lower, upper(bounds) AS upper"
-	" FROM ingest._partition_policy WHERE target = $1", 1, {REGCLASSOID}
+	TimestampTz lower;			/* bounds of acceptable keys; may be infinite */
+	TimestampTz upper;			/* excluded */
+	int			made;			/* new partitions */
 };
-
-/* ---- time ---- */
-
-static TimestampTz
-add_interval(TimestampTz at, const Interval *span, int times)
-{
-	struct pg_tm tm;
-	fsec_t		fsec;
-	int			months;
-	int			carry;
-
-	if (span->month == 0)
-		return at + times * (span->time + span->day * USECS_PER_DAY);
-	if (timestamp2tm(at, NULL, &tm, &fsec, NULL, NULL) != 0)
-		ereport(ERROR, (errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
-						errmsg("timestamp out of range")));
-	months = tm.tm_year * MONTHS_PER_YEAR + tm.tm_mon - 1 + times * span->month;
-	carry = months % MONTHS_PER_YEAR;
-	tm.tm_year = months / MONTHS_PER_YEAR;
-	tm.tm_mon = carry + 1;
-	if (tm2timestamp(&tm, fsec, NULL, &at) != 0)
-		ereport(ERROR, (errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
-						errmsg("timestamp out of range")));
-	return at;
-}
-
-/* Begin of the step of the grid that holds "at"; in UTC. */
-static TimestampTz
-grid_floor(TimestampTz at, const Interval *every)
-{
-	struct pg_tm tm;
-	fsec_t		fsec;
-	int64		step;
-	int64		steps;
-	int			months;
-
-	if (every->month == 0)
-	{
-		step = every->time + every->day * USECS_PER_DAY;
-		steps = at / step;
-		if (at % step < 0)
-			steps--;
-		return steps * step;
-	}
-	if (timestamp2tm(at, NULL, &tm, &fsec, NULL, NULL) != 0)
-		ereport(ERROR, (errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
-						errmsg("timestamp out of range")));
-	months = (tm.tm_year - 2000) * MONTHS_PER_YEAR + tm.tm_mon - 1;
-	steps = months / every->month - (months % every->month < 0 ? 1 : 0);
-	return add_interval(0, every, (int) steps);
-}
-
-/* Keys of type date, timestamp and timestamptz as moments in UTC, and back. */
-static TimestampTz
-key_to_time(Oid type, Datum key)
-{
-	if (type != DATEOID)
-		return DatumGetTimestampTz(key);
-	if (DATE_IS_NOBEGIN(DatumGetDateADT(key)))
-		return DT_NOBEGIN;
-	if (DATE_IS_NOEND(DatumGetDateADT(key)))
-		return DT_NOEND;
-	return DatumGetDateADT(key) * USECS_PER_DAY;
-}
-
-static Datum
-time_to_key(Oid type, TimestampTz at)
-{
-	return type == DATEOID ? DateADTGetDatum(at / USECS_PER_DAY) : TimestampTzGetDatum(at);
-}
-
-static Oid
-key_type(Relation target)
-{
-	return RelationGetPartitionKey(target)->parttypid[0];
-}
 
 /* ---- policies ---- */
 
+static IngestStatement find_policy = {
+	"SELECT owner, every, keep, ahead, bounds IS NOT NULL AS bounded,"
+	" lower(bounds) AS lower, lower_inc(bounds) AS lower_inc,"
+	" upper(bounds) AS upper, upper_inc(bounds) AS upper_inc"
+	" FROM ingest._partition_policy WHERE target = $1", 1, {REGCLASSOID}
+};
+
+static IngestStatement forget_policy = {
+	"DELETE FROM ingest._partition_policy WHERE target = $1", 1, {REGCLASSOID}
+};
+
 static bool
-load_policy(Oid target, Policy *policy)
+fetch_interval(const char *column, Interval *into)
 {
-	Datum		values[1] = {ObjectIdGetDatum(target)};
+	bool		isnull;
+	Datum		value = ingest_spi_value(0, column, &isnull);
+
+	if (!isnull)
+		*into = *DatumGetIntervalP(value);
+	return !isnull;
+}
+
+static void
+fetch_bounds(IngestPartitionPolicy *policy)
+{
+	bool		isnull;
+	Datum		value = ingest_spi_value(0, "lower", &isnull);
+
+	policy->lower = isnull ? DT_NOBEGIN : DatumGetTimestampTz(value);
+	if (!TIMESTAMP_NOT_FINITE(policy->lower) && !ingest_spi_bool(0, "lower_inc", true))
+		policy->lower++;
+	value = ingest_spi_value(0, "upper", &isnull);
+	policy->upper = isnull ? DT_NOEND : DatumGetTimestampTz(value);
+	if (!TIMESTAMP_NOT_FINITE(policy->upper) && ingest_spi_bool(0, "upper_inc", false))
+		policy->upper++;
+}
+
+/* Whole ranges, so that the bounds of one day are one text. */
+static void
+default_bounds(IngestPartitionPolicy *policy)
+{
 	TimestampTz now = GetCurrentTransactionStartTimestamp();
 	Interval	year = {.month = MONTHS_PER_YEAR};
-	bool		isnull;
-	bool		found;
-	Datum		value;
+	IngestTimeRange range;
 
-	memset(policy, 0, sizeof(*policy));
+	policy->lower = DT_NOBEGIN;
+	policy->upper = DT_NOEND;
+	if (ingest_range_shift(now, &year, -DEFAULT_PAST_YEARS, &range.from) &&
+		ingest_range_step(range.from, &policy->every, &range))
+		policy->lower = range.from;
+	if (ingest_range_shift(now, &year, DEFAULT_FUTURE_YEARS, &range.from) &&
+		ingest_range_step(range.from, &policy->every, &range))
+		policy->upper = range.to;
+}
+
+/* Ranges that end here or before are too old; -infinity: none is. */
+static TimestampTz
+keep_limit(const IngestPartitionPolicy *policy)
+{
+	TimestampTz limit;
+
+	if (!policy->has_keep ||
+		!ingest_range_shift(GetCurrentTransactionStartTimestamp(), &policy->keep, -1, &limit))
+		return DT_NOBEGIN;
+	return limit;
+}
+
+/* What would be dropped at once is not made; what is kept may be, however the bounds are. */
+static void
+limit_past(IngestPartitionPolicy *policy, bool bounded)
+{
+	TimestampTz limit = keep_limit(policy);
+	IngestTimeRange oldest;
+
+	if (limit == DT_NOBEGIN || !ingest_range_step(limit, &policy->every, &oldest))
+		return;
+	if (!bounded || policy->lower < oldest.from)
+		policy->lower = oldest.from;
+}
+
+bool
+ingest_partition_possible(Relation target)
+{
+	PartitionKey key;
+	Oid			type;
+
+	if (target->rd_rel->relkind != RELKIND_PARTITIONED_TABLE)
+		return false;
+	key = RelationGetPartitionKey(target);
+	type = key->parttypid[0];
+	return key->strategy == PARTITION_STRATEGY_RANGE && key->partnatts == 1 &&
+		key->partattrs[0] != 0 &&
+		(type == DATEOID || type == TIMESTAMPOID || type == TIMESTAMPTZOID);
+}
+
+IngestPartitionPolicy *
+ingest_partition_policy(Relation target)
+{
+	Datum		values[1] = {ObjectIdGetDatum(RelationGetRelid(target))};
+	IngestPartitionPolicy *policy;
+	bool		found;
+	bool		bounded = false;
+
+	if (!ingest_partition_possible(target))
+		return NULL;
+	policy = palloc0(sizeof(*policy));
+	policy->target = RelationGetRelid(target);
+	policy->key_type = RelationGetPartitionKey(target)->parttypid[0];
+
 	ingest_spi_begin();
 	found = ingest_spi_run(&find_policy, values, NULL) > 0;
 	if (found)
 	{
-		policy->every = *DatumGetIntervalP(ingest_spi_value(0, "every", &isnull));
-		value = ingest_spi_value(0, "keep", &isnull);
-		policy->has_keep = !isnull;
-		if (!isnull)
-			policy->keep = *DatumGetIntervalP(value);
-		policy->ahead = ingest_spi_int64(0, "ahead", 0);
-		value = ingest_spi_value(0, "lower", &isnull);
-		policy->has_lower = !isnull;
-		policy->lower = isnull ? 0 : DatumGetTimestampTz(value);
-		value = ingest_spi_value(0, "upper", &isnull);
-		policy->has_upper = !isnull;
-		policy->upper = isnull ? 0 : DatumGetTimestampTz(value);
+		policy->owner = (Oid) ingest_spi_int64(0, "owner", InvalidOid);
+		(void) fetch_interval("every", &policy->every);
+		policy->has_keep = fetch_interval("keep", &policy->keep);
+		policy->ahead = (int) ingest_spi_int64(0, "ahead", 0);
+		bounded = ingest_spi_bool(0, "bounded", false);
+		if (bounded)
+			fetch_bounds(policy);
 	}
 	ingest_spi_end();
-
-	if (!policy->has_lower && !policy->has_upper)
+	if (!found)
 	{
-		policy->has_lower = policy->has_upper = true;
-		policy->lower = policy->has_keep ? add_interval(now, &policy->keep, -1) :
-			add_interval(now, &year, -DEFAULT_PAST_YEARS);
-		if (policy->has_keep && policy->keep.month != 0)
-			policy->lower -= policy->keep.time + policy->keep.day * USECS_PER_DAY;
-		policy->upper = add_interval(now, &year, DEFAULT_FUTURE_YEARS);
+		pfree(policy);
+		return NULL;
 	}
-	return found;
+	if (!bounded)
+		default_bounds(policy);
+	limit_past(policy, bounded);
+	return policy;
 }
 
-/* How many were made in this transaction. */
-static int
-count_new(bool add)
-{
-	static LocalTransactionId lxid = InvalidLocalTransactionId;
-	static int	made = 0;
-
-	if (lxid != MyProc->lxid)
-	{
-		lxid = MyProc->lxid;
-		made = 0;
-	}
-	if (add)
-		made++;
-	return made;
-}
+/* ---- may a key have a partition? ---- */
 
 static bool
-refuse(IngestLoadError *err, Relation target, const char *detail)
+refuse(IngestLoadError *err, int sqlstate, char *message, char *detail)
 {
 	memset(err, 0, sizeof(*err));
-	err->sqlstate = ERRCODE_DATETIME_FIELD_OVERFLOW;
-	err->message = psprintf("no partition of relation \"%s\" is made for row",
-							RelationGetRelationName(target));
+	err->sqlstate = sqlstate;
+	err->message = message;
 	err->detail = detail;
 	return false;
 }
 
-/* Cut the range where it meets partitions that are there. */
-static void
-fit_range(Relation target, Oid type, TimestampTz at, TimestampTz *from, TimestampTz *to)
+static char *
+time_text(TimestampTz at)
 {
-	PartitionDesc desc = RelationGetPartitionDesc(target, true);
-	PartitionBoundInfo bounds = desc->boundinfo;
+	struct pg_tm tm;
+	fsec_t		fsec;
+	char		buf[MAXDATELEN + 1];
 
-	for (int i = 0; desc->nparts > 0 && i < bounds->ndatums; i++)
-	{
-		TimestampTz bound;
+	if (at == DT_NOBEGIN)
+		return "-infinity";
+	if (at == DT_NOEND)
+		return "infinity";
+	if (timestamp2tm(at, NULL, &tm, &fsec, NULL, NULL) != 0)
+		return "?";
+	EncodeDateTime(&tm, fsec, false, 0, NULL, USE_ISO_DATES, buf);
+	return pstrdup(buf);
+}
 
-		if (bounds->kind[i][0] != PARTITION_RANGE_DATUM_VALUE)
-			continue;
-		bound = key_to_time(type, bounds->datums[i][0]);
-		if (bound <= at && bound > *from)
-			*from = bound;
-		if (bound > at && bound < *to)
-			*to = bound;
-	}
+static bool
+refuse_outside(const IngestPartitionPolicy *policy, TimestampTz at, IngestLoadError *err)
+{
+	return refuse(err, ERRCODE_DATETIME_FIELD_OVERFLOW,
+				  psprintf("partition key of row is outside the bounds of relation \"%s\"",
+						   get_rel_name(policy->target)),
+				  psprintf("The key is %s; partitions are made from %s to %s (in UTC).",
+						   time_text(at), time_text(policy->lower), time_text(policy->upper)));
 }
 
 bool
-ingest_partition_wanted(Relation target, Datum key, bool isnull, Datum *from, Datum *to,
-						IngestLoadError *err)
+ingest_partition_accepts(const IngestPartitionPolicy *policy, Datum key, bool isnull,
+						 IngestLoadError *err)
 {
-	Oid			type = key_type(target);
-	Policy		policy;
 	TimestampTz at;
-	TimestampTz lower;
-	TimestampTz upper;
+	IngestTimeRange range;
 
-	memset(err, 0, sizeof(*err));
-	if (type != DATEOID && type != TIMESTAMPOID && type != TIMESTAMPTZOID)
-		return false;
-	if (!load_policy(RelationGetRelid(target), &policy))
-		return false;
 	if (isnull)
-		return refuse(err, target, "The partition key is NULL.");
-	at = key_to_time(type, key);
-	if (TIMESTAMP_NOT_FINITE(at))
-		return refuse(err, target, "The partition key is infinite.");
-	if ((policy.has_lower && at < policy.lower) || (policy.has_upper && at >= policy.upper))
-		return refuse(err, target,
-					  psprintf("The partition key is %s, outside the bounds %s to %s.",
-							   timestamptz_to_str(at),
-							   policy.has_lower ? pstrdup(timestamptz_to_str(policy.lower)) : "-infinity",
-							   policy.has_upper ? pstrdup(timestamptz_to_str(policy.upper)) : "infinity"));
-	if (count_new(false) >= MAX_NEW_PARTITIONS)
-		return refuse(err, target, "The batch has made too many partitions already.");
-
-	lower = grid_floor(at, &policy.every);
-	upper = add_interval(lower, &policy.every, 1);
-	fit_range(target, type, at, &lower, &upper);
-	*from = time_to_key(type, lower);
-	*to = time_to_key(type, upper);
+		return refuse(err, ERRCODE_CHECK_VIOLATION,
+					  psprintf("no partition of relation \"%s\" found for row",
+							   get_rel_name(policy->target)),
+					  "The partition key is NULL.");
+	at = ingest_range_from_key(policy->key_type, key);
+	if (TIMESTAMP_NOT_FINITE(at) || at < policy->lower || at >= policy->upper ||
+		!ingest_range_step(at, &policy->every, &range))
+		return refuse_outside(policy, at, err);
+	if (policy->made >= MAX_NEW_PARTITIONS)
+		return refuse(err, ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+					  psprintf("batch needs too many new partitions of relation \"%s\"",
+							   get_rel_name(policy->target)),
+					  psprintf("One batch makes at most %d; the row can be replayed.",
+							   MAX_NEW_PARTITIONS));
 	return true;
 }
 
 /* ---- making ---- */
 
-static char *
-bound_text(Oid type, Datum key)
+/* Settings under which DDL is made and read. */
+static void
+pin_settings(int lock_timeout)
 {
-	Oid			output;
-	bool		varlena;
+	static const char *const settings[][2] = {
+		{"search_path", "pg_catalog, pg_temp"},
+		{"datestyle", "ISO, YMD"},
+		{"timezone", "UTC"}
+	};
 
-	getTypeOutputInfo(type, &output, &varlena);
-	return OidOutputFunctionCall(output, key);
-}
-
-/* <table>_p20260131[_1300], cut to fit, unique in the schema. */
-static char *
-choose_name(const char *table, Oid schema, TimestampTz from)
-{
-	struct pg_tm tm;
-	fsec_t		fsec;
-	char		suffix[64];
-
-	if (timestamp2tm(from, NULL, &tm, &fsec, NULL, NULL) != 0)
-		elog(ERROR, "timestamp out of range");
-	for (int n = 0;; n++)
-	{
-		char	   *name;
-		int			len;
-
-		len = snprintf(suffix, sizeof(suffix), "_p%04d%02d%02d", tm.tm_year, tm.tm_mon, tm.tm_mday);
-		if (tm.tm_hour != 0 || tm.tm_min != 0)
-			len += snprintf(suffix + len, sizeof(suffix) - len, "_%02d%02d", tm.tm_hour, tm.tm_min);
-		if (n > 0)
-			len += snprintf(suffix + len, sizeof(suffix) - len, "_%d", n);
-		name = psprintf("%.*s%s", pg_mbcliplen(table, strlen(table), NAMEDATALEN - 1 - len), table,
-						suffix);
-		if (!OidIsValid(get_relname_relid(name, schema)))
-			return name;
-	}
+	for (int i = 0; i < lengthof(settings); i++)
+		(void) set_config_option(settings[i][0], settings[i][1], PGC_USERSET, PGC_S_SESSION,
+								 GUC_ACTION_SAVE, true, 0, false);
+	if (lock_timeout > 0 && (LockTimeout == 0 || LockTimeout > lock_timeout))
+		(void) set_config_option("lock_timeout", psprintf("%d", lock_timeout), PGC_USERSET,
+								 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 }
 
 static void
 execute_ddl(const char *sql)
 {
-	if (SPI_execute(sql, false, 0) != SPI_OK_UTILITY)
-		elog(ERROR, "\"%s\" failed", sql);
+	int			rc;
+
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+	rc = SPI_execute(sql, false, 0);
+	if (rc != SPI_OK_UTILITY)
+		elog(ERROR, "\"%s\" failed: %s", sql, SPI_result_code_string(rc));
+	SPI_finish();
+}
+
+static char *
+qualified_name(Oid schema, const char *name)
+{
+	return pstrdup(quote_qualified_identifier(get_namespace_name(schema), name));
+}
+
+/* <table>_p20260131[_1300[30]][_n]: what is needed to tell it from others; n to be unique. */
+static char *
+choose_name(Relation table, const IngestTimeRange *range)
+{
+	const char *base = RelationGetRelationName(table);
+	struct pg_tm tm;
+	fsec_t		fsec;
+	StringInfoData suffix;
+
+	if (timestamp2tm(range->from, NULL, &tm, &fsec, NULL, NULL) != 0)
+		elog(ERROR, "timestamp out of range");
+	initStringInfo(&suffix);
+	for (int n = 0;; n++)
+	{
+		char	   *name;
+
+		resetStringInfo(&suffix);
+		appendStringInfo(&suffix, "_p%04d%02d%02d", tm.tm_year, tm.tm_mon, tm.tm_mday);
+		if (range->from % USECS_PER_DAY != 0 || range->to - range->from < USECS_PER_DAY)
+			appendStringInfo(&suffix, "_%02d%02d", tm.tm_hour, tm.tm_min);
+		if (range->from % USECS_PER_MINUTE != 0)
+			appendStringInfo(&suffix, "%02d", tm.tm_sec);
+		if (n > 0)
+			appendStringInfo(&suffix, "_%d", n);
+		name = psprintf("%.*s%s",
+						pg_mbcliplen(base, strlen(base), NAMEDATALEN - 1 - suffix.len), base,
+						suffix.data);
+		if (!OidIsValid(get_relname_relid(name, RelationGetNamespace(table))))
+			return name;
+	}
+}
+
+/* What PARTITION OF would inherit and LIKE does not. */
+static char *
+storage_clauses(Relation table)
+{
+	StringInfoData clauses;
+
+	initStringInfo(&clauses);
+	if (OidIsValid(table->rd_rel->relam))
+		appendStringInfo(&clauses, " USING %s",
+						 quote_identifier(get_am_name(table->rd_rel->relam)));
+	if (OidIsValid(table->rd_rel->reltablespace))
+		appendStringInfo(&clauses, " TABLESPACE %s",
+						 quote_identifier(get_tablespace_name(table->rd_rel->reltablespace)));
+	return clauses.data;
+}
+
+static char *
+bound_literal(Oid type, TimestampTz at)
+{
+	Oid			output;
+	bool		varlena;
+
+	getTypeOutputInfo(type, &output, &varlena);
+	return quote_literal_cstr(OidOutputFunctionCall(output, ingest_range_to_key(type, at)));
+}
+
+/* Attaching would lock and search it, and fail when it holds rows of the range. */
+static void
+check_no_default(Relation table)
+{
+	PartitionDesc desc = RelationGetPartitionDesc(table, true);
+
+	if (desc->nparts > 0 && partition_bound_has_default(desc->boundinfo))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("partitions of \"%s\" cannot be made", RelationGetRelationName(table)),
+				 errdetail("It has a default partition."),
+				 errhint("Detach the default partition: rows without a partition become dead letters.")));
+}
+
+/* The statements that make a range, or NIL when there is one already. */
+static List *
+plan_partition(const IngestPartitionPolicy *policy, TimestampTz at)
+{
+	Relation	table = table_open(policy->target, NoLock);
+	char	   *parent = qualified_name(RelationGetNamespace(table), RelationGetRelationName(table));
+	Oid			owner = table->rd_rel->relowner;
+	IngestTimeRange range;
+	List	   *statements = NIL;
+
+	check_no_default(table);
+	if (!ingest_range_covered(table, at) && ingest_range_step(at, &policy->every, &range))
+	{
+		char	   *partition;
+
+		ingest_range_cut(table, at, &range);
+		partition = qualified_name(RelationGetNamespace(table), choose_name(table, &range));
+		statements = lappend(statements,
+							 psprintf("CREATE TABLE %s (LIKE %s INCLUDING ALL EXCLUDING IDENTITY EXCLUDING STATISTICS)%s",
+									  partition, parent, storage_clauses(table)));
+		if (owner != GetUserId())
+			statements = lappend(statements,
+								 psprintf("ALTER TABLE %s OWNER TO %s", partition,
+										  quote_identifier(GetUserNameFromId(owner, false))));
+		statements = lappend(statements,
+							 psprintf("ALTER TABLE %s ATTACH PARTITION %s FOR VALUES FROM (%s) TO (%s)",
+									  parent, partition, bound_literal(policy->key_type, range.from),
+									  bound_literal(policy->key_type, range.to)));
+	}
+	table_close(table, NoLock);
+	return statements;
 }
 
 void
-ingest_partition_create(Oid target, Datum from, Datum to)
+ingest_partition_create(IngestPartitionPolicy *policy, Datum key)
 {
-	Relation	rel;
-	Oid			type;
-	Oid			leaf = InvalidOid;
-	Oid			owner;
-	char	   *parent;
-	char	   *partition;
-	char	   *lower;
-	char	   *upper;
 	int			level = NewGUCNestLevel();
+	List	   *statements;
+	ListCell   *lc;
 
-	/* Bounds are written in a form that reads the same everywhere. */
-	(void) set_config_option("datestyle", "ISO, YMD", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
-	(void) set_config_option("timezone", "UTC", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	pin_settings(0);
 
 	/*
-	 * The parent first, and in the mode that attaching takes: readers and
-	 * writers go on.  Then look again: somebody else may have made the range.
+	 * The parent first, in the mode that attaching takes: readers and writers
+	 * go on, others who make partitions wait.  Then look what there is now.
 	 */
-	LockRelationOid(target, ShareUpdateExclusiveLock);
-	rel = table_open(target, NoLock);
-	type = key_type(rel);
-	{
-		TimestampTz lo = key_to_time(type, from);
-		TimestampTz hi = key_to_time(type, to);
-		PartitionDesc desc = RelationGetPartitionDesc(rel, true);
-
-		for (int i = 0; desc->nparts > 0 && i + 1 < desc->boundinfo->ndatums; i++)
-			if (desc->boundinfo->indexes[i + 1] >= 0 &&
-				desc->boundinfo->kind[i][0] == PARTITION_RANGE_DATUM_VALUE &&
-				key_to_time(type, desc->boundinfo->datums[i][0]) < hi &&
-				(desc->boundinfo->kind[i + 1][0] != PARTITION_RANGE_DATUM_VALUE ||
-				 key_to_time(type, desc->boundinfo->datums[i + 1][0]) > lo))
-				leaf = desc->oids[desc->boundinfo->indexes[i + 1]];
-	}
-	owner = rel->rd_rel->relowner;
-	parent = pstrdup(quote_qualified_identifier(get_namespace_name(RelationGetNamespace(rel)),
-												RelationGetRelationName(rel)));
-	partition = pstrdup(quote_qualified_identifier(get_namespace_name(RelationGetNamespace(rel)),
-												   choose_name(RelationGetRelationName(rel),
-															   RelationGetNamespace(rel),
-															   key_to_time(type, from))));
-	lower = bound_text(type, from);
-	upper = bound_text(type, to);
-	table_close(rel, NoLock);
-
-	if (!OidIsValid(leaf))
-	{
-		SPI_connect();
-		execute_ddl(psprintf("CREATE TABLE %s (LIKE %s INCLUDING ALL EXCLUDING IDENTITY EXCLUDING STATISTICS)",
-							 partition, parent));
-		if (owner != GetUserId())
-			execute_ddl(psprintf("ALTER TABLE %s OWNER TO %s", partition,
-								 quote_identifier(GetUserNameFromId(owner, false))));
-		execute_ddl(psprintf("ALTER TABLE %s ATTACH PARTITION %s FOR VALUES FROM (%s) TO (%s)",
-							 parent, partition, quote_literal_cstr(lower), quote_literal_cstr(upper)));
-		SPI_finish();
-		(void) count_new(true);
-	}
+	LockRelationOid(policy->target, ShareUpdateExclusiveLock);
+	statements = plan_partition(policy, ingest_range_from_key(policy->key_type, key));
+	foreach(lc, statements)
+		execute_ddl(lfirst(lc));
+	if (statements != NIL)
+		policy->made++;
+	list_free_deep(statements);
+	CommandCounterIncrement();
 	AtEOXact_GUC(true, level);
 }
 
 /* ---- upkeep ---- */
 
-static void
-make_ahead(Oid target, const Policy *policy)
+static bool
+is_covered(Oid target, TimestampTz at)
 {
-	TimestampTz now = GetCurrentTransactionStartTimestamp();
+	Relation	table = table_open(target, AccessShareLock);
+	bool		covered = ingest_range_covered(table, at);
 
-	for (int i = 0; i <= policy->ahead; i++)
+	table_close(table, AccessShareLock);
+	return covered;
+}
+
+static void
+make_ahead(IngestPartitionPolicy *policy)
+{
+	TimestampTz at = GetCurrentTransactionStartTimestamp();
+	IngestTimeRange range;
+
+	for (int i = 0; i <= policy->ahead && ingest_range_step(at, &policy->every, &range); i++)
 	{
-		TimestampTz at = add_interval(grid_floor(now, &policy->every), &policy->every, i);
-		TimestampTz lower = at;
-		TimestampTz upper = add_interval(at, &policy->every, 1);
-		Relation	rel = table_open(target, AccessShareLock);
-		Oid			type = key_type(rel);
+		Datum		key = ingest_range_to_key(policy->key_type, at);
 
-		fit_range(rel, type, at, &lower, &upper);
-		table_close(rel, AccessShareLock);
-		ingest_partition_create(target, time_to_key(type, lower), time_to_key(type, upper));
-		CommandCounterIncrement();
+		CHECK_FOR_INTERRUPTS();
+		if (!is_covered(policy->target, ingest_range_from_key(policy->key_type, key)))
+			ingest_partition_create(policy, key);
+		at = range.to;
 	}
 }
 
-/* Partitions that end before the kept time, oldest first. */
-static List *
-find_old(Oid target, TimestampTz limit)
+/* DROP TABLE of a partition, or NULL when it is none of ours to drop. */
+static char *
+drop_statement(Oid partition)
 {
-	Relation	rel = table_open(target, AccessShareLock);
-	Oid			type = key_type(rel);
-	PartitionDesc desc = RelationGetPartitionDesc(rel, true);
-	PartitionBoundInfo bounds = desc->boundinfo;
-	List	   *old = NIL;
+	char		relkind = get_rel_relkind(partition);
 
-	for (int i = 0; desc->nparts > 0 && i + 1 < bounds->ndatums; i++)
-		if (bounds->indexes[i + 1] >= 0 &&
-			bounds->kind[i + 1][0] == PARTITION_RANGE_DATUM_VALUE &&
-			key_to_time(type, bounds->datums[i + 1][0]) <= limit)
-			old = lappend_oid(old, desc->oids[bounds->indexes[i + 1]]);
-	table_close(rel, AccessShareLock);
-	return old;
+	if (relkind != RELKIND_RELATION && relkind != RELKIND_PARTITIONED_TABLE)
+		return NULL;
+	return psprintf("DROP TABLE %s",
+					qualified_name(get_rel_namespace(partition), get_rel_name(partition)));
+}
+
+/* In a subtransaction: one that is in use or referenced must not keep the others. */
+static void
+try_to_drop(Oid target, Oid partition)
+{
+	MemoryContext oldcontext = CurrentMemoryContext;
+	ResourceOwner oldowner = CurrentResourceOwner;
+	char	   *sql = drop_statement(partition);
+	char	   *name = get_rel_name(partition);
+
+	if (sql == NULL)
+		return;
+	BeginInternalSubTransaction(NULL);
+	PG_TRY();
+	{
+		execute_ddl(sql);
+		ReleaseCurrentSubTransaction();
+		ereport(LOG,
+				(errmsg("dropped partition \"%s\" of \"%s\"", name, get_rel_name(target)),
+				 errdetail("It is older than its partitions are kept.")));
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		MemoryContextSwitchTo(oldcontext);
+		error = CopyErrorData();
+		if (ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_OPERATOR_INTERVENTION)
+			PG_RE_THROW();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		ereport(WARNING,
+				(errcode(error->sqlerrcode),
+				 errmsg("could not drop partition \"%s\" of \"%s\"", name, get_rel_name(target)),
+				 errdetail("%s.", error->message),
+				 errhint("It is tried again later.")));
+		FreeErrorData(error);
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(oldcontext);
+	CurrentResourceOwner = oldowner;
 }
 
 static void
-drop_old(Oid target, const Policy *policy)
+drop_old(const IngestPartitionPolicy *policy)
 {
-	TimestampTz limit = add_interval(GetCurrentTransactionStartTimestamp(), &policy->keep, -1);
+	Relation	table = table_open(policy->target, AccessShareLock);
+	List	   *old = ingest_range_until(table, keep_limit(policy));
 	ListCell   *lc;
 
-	if (policy->keep.month != 0)
-		limit -= policy->keep.time + policy->keep.day * USECS_PER_DAY;
-	SPI_connect();
-	foreach(lc, find_old(target, limit))
+	table_close(table, AccessShareLock);
+	foreach(lc, old)
 	{
-		char	   *schema = get_namespace_name(get_rel_namespace(lfirst_oid(lc)));
-		char	   *name = get_rel_name(lfirst_oid(lc));
-
-		if (name == NULL || schema == NULL)
-			continue;
-		/* Dropping a partition detaches it. */
-		execute_ddl(psprintf("DROP TABLE %s", quote_qualified_identifier(schema, name)));
-		CommandCounterIncrement();
+		CHECK_FOR_INTERRUPTS();
+		try_to_drop(policy->target, lfirst_oid(lc));
 	}
-	SPI_finish();
+	list_free(old);
+}
+
+static void
+forget(Oid target)
+{
+	Datum		values[1] = {ObjectIdGetDatum(target)};
+
+	ingest_spi_begin();
+	(void) ingest_spi_run(&forget_policy, values, NULL);
+	ingest_spi_end();
+}
+
+/* The policy, and who owns the table; NULL when there is nothing to do. */
+static IngestPartitionPolicy *
+open_policy(Oid target, Oid *owner)
+{
+	Relation	table = try_table_open(target, AccessShareLock);
+	IngestPartitionPolicy *policy;
+
+	if (table == NULL)
+	{
+		forget(target);
+		return NULL;
+	}
+	policy = ingest_partition_policy(table);
+	*owner = table->rd_rel->relowner;
+	/* released, so that nobody else's upkeep and ours wait for each other */
+	table_close(table, AccessShareLock);
+	return policy;
+}
+
+/* What was allowed once may no longer be. */
+static void
+check_owner(const IngestPartitionPolicy *policy, Oid table_owner)
+{
+	if (SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(policy->owner)) &&
+		has_privs_of_role(policy->owner, table_owner))
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+			 errmsg("partitions of \"%s\" are no longer managed", get_rel_name(policy->target)),
+			 errdetail("The role that asked for it is gone or no longer a member of the table's owner."),
+			 errhint("Call ingest.manage_partitions() again, or ingest.unmanage_partitions().")));
 }
 
 void
 ingest_partition_upkeep(Oid target)
 {
-	Oid			user;
-	int			context;
-	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(target));
+	MemoryContext mcxt = AllocSetContextCreate(CurrentMemoryContext, "ingest partition upkeep",
+											   ALLOCSET_DEFAULT_SIZES);
+	MemoryContext oldcontext = MemoryContextSwitchTo(mcxt);
 	Oid			owner;
-	Policy		policy;
+	IngestPartitionPolicy *policy = open_policy(target, &owner);
 
-	if (!HeapTupleIsValid(tuple))
-		return;
-	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
-	ReleaseSysCache(tuple);
-	if (!load_policy(target, &policy))
-		return;
+	if (policy)
+	{
+		int			level = NewGUCNestLevel();
+		Oid			user;
+		int			context;
 
-	GetUserIdAndSecContext(&user, &context);
-	SetUserIdAndSecContext(owner, context | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
-	make_ahead(target, &policy);
-	if (policy.has_keep)
-		drop_old(target, &policy);
-	SetUserIdAndSecContext(user, context);
+		check_owner(policy, owner);
+		GetUserIdAndSecContext(&user, &context);
+		SetUserIdAndSecContext(owner, context | SECURITY_LOCAL_USERID_CHANGE |
+							   SECURITY_RESTRICTED_OPERATION);
+		pin_settings(LOCK_TIMEOUT_CREATE);
+		make_ahead(policy);
+		pin_settings(LOCK_TIMEOUT_DROP);
+		drop_old(policy);
+		SetUserIdAndSecContext(user, context);
+		AtEOXact_GUC(true, level);
+	}
+	MemoryContextSwitchTo(oldcontext);
+	MemoryContextDelete(mcxt);
 }

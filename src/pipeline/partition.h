@@ -8,30 +8,42 @@
 
 #include "postgres.h"
 
-#include "access/tupdesc.h"
 #include "pipeline/load.h"
 #include "utils/rel.h"
 
-/*
- * A managed target lacks a partition for this row: what to do?
- * true: from and to are the range to create (ingest_partition_create), false:
- * *err says why not (not managed, outside bounds, too many).
- * key/isnull: the partition key.  xact: in.  raises: yes
- */
-extern bool ingest_partition_wanted(Relation target, Datum key, bool isnull,
-									Datum *from, Datum *to, IngestLoadError *err);
+/* Partitioned by range of one column that is a time.  raises: no */
+extern bool ingest_partition_possible(Relation target);
+
+/* What ingest.manage_partitions() was told, as of one load. */
+typedef struct IngestPartitionPolicy IngestPartitionPolicy;
 
 /*
- * Create the range's partition, as the current user, in this transaction,
- * waiting for locks no longer than lock_timeout.  Does nothing when another
- * transaction made it meanwhile.  The target is not open.  raises: yes
+ * The policy of a relation, in CurrentMemoryContext; NULL when its partitions
+ * are not managed.  xact: in.  raises: yes
  */
-extern void ingest_partition_create(Oid target, Datum from, Datum to);
+extern IngestPartitionPolicy *ingest_partition_policy(Relation target);
 
 /*
- * Upkeep of one target's policy: make the ranges ahead, detach and drop what
- * is older than keep.  One transaction of its own, as the policy's owner.
- * xact: in.  raises: yes
+ * There is no partition for this key: may one be made?  False: *err says why
+ * not (NULL, outside the bounds, too many new ones in this load).  raises: no
+ */
+extern bool ingest_partition_accepts(const IngestPartitionPolicy *policy, Datum key, bool isnull,
+									 IngestLoadError *err);
+
+/*
+ * Create the partition that an accepted key needs, as the current user, in
+ * this transaction, waiting for locks no longer than lock_timeout; afterwards
+ * there is one, by us or by somebody else.  The target is not open.
+ * raises: yes
+ */
+extern void ingest_partition_create(IngestPartitionPolicy *policy, Datum key);
+
+/*
+ * Upkeep of one target's policy: make the ranges ahead, drop what is older
+ * than keep; forget the policy of a table that is gone.  Works as the table's
+ * owner, if the policy's owner still may.  A partition that cannot be dropped
+ * now is a WARNING.  A transaction of its own is best.
+ * xact: in, with a snapshot.  raises: yes
  */
 extern void ingest_partition_upkeep(Oid target);
 
