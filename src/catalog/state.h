@@ -1,7 +1,6 @@
 /*
  * state.h
- *		ingest._state and ingest._worker: why a pipeline does not run, and the
- *		mark a worker leaves while it does.
+ *		ingest._state: why a pipeline does not run, and when it does again.
  */
 #ifndef INGEST_CATALOG_STATE_H
 #define INGEST_CATALOG_STATE_H
@@ -20,30 +19,38 @@ typedef enum IngestHalt
 	INGEST_HALT_GAP				/* a part of the source cannot be read */
 } IngestHalt;
 
-/* All: xact: in, raises: yes. */
+/* All: xact: in, raises: yes.  A pipeline that was dropped meanwhile is passed over. */
 
 /* Stop until an operator calls ingest.start(); NULL error for none. */
 extern void ingest_state_halt(int32 pipeline_id, IngestHalt halt, const IngestError *err);
 
-/* Count a failure and back off until retry_at; the error is shown. Returns attempts. */
+/* Count a failure and back off until retry_at; the error is shown.  Returns attempts. */
 extern int	ingest_state_retry(int32 pipeline_id, const IngestError *err, TimestampTz retry_at);
 
-/* Things go well again: forget attempts, crashes and the error. No write when there are none. */
+/* Failures in a row until now, and until when to back off (0: not).  raises: yes */
+extern int	ingest_state_attempts(int32 pipeline_id, TimestampTz *retry_at);
+
+/* A worker came as far as reading: forget attempts and the error.  No write when there are none. */
+extern void ingest_state_recovered(int32 pipeline_id);
+
+/* A batch was committed: forget the crashes, too.  No write when there is nothing. */
 extern void ingest_state_well(int32 pipeline_id);
 
 /* ingest.start(): forget the halt, the back-off and the budget's past. */
 extern void ingest_state_clear(int32 pipeline_id);
 
-/* A worker begins / ended well. */
-extern void ingest_state_worker_begin(int32 pipeline_id, int32 ordinal, int pid);
-extern void ingest_state_worker_end(int32 pipeline_id, int32 ordinal);
+/* A scheduled run is done; the next is due then. */
+extern void ingest_state_next_run(int32 pipeline_id, TimestampTz next_run);
 
 /*
- * Workers of the table whose process is gone: count a crash for each of their
- * pipelines, forget the row; halts a pipeline as failed after
- * INGEST_MAX_CRASHES in a row without a committed batch.
+ * A worker of the pipeline died: hold the pipeline back until retry_at, or, after
+ * INGEST_MAX_CRASHES in a row without a committed batch, halt it as failed.
+ * Returns the crashes in a row.
  */
 #define INGEST_MAX_CRASHES 3
-extern void ingest_state_reap(void);
+extern int	ingest_state_crashed(int32 pipeline_id, TimestampTz retry_at);
+
+/* Crashes in a row until now. */
+extern int	ingest_state_crashes(int32 pipeline_id);
 
 #endif							/* INGEST_CATALOG_STATE_H */

@@ -121,4 +121,15 @@ ingest_compat_input_call(FmgrInfo *flinfo, char *text, Oid ioparam, int32 typmod
 #define ingest_compat_member_can_set_role(member, role) is_member_of_role(member, role)
 #endif
 
+/* Owning a database or an extension: one function for all objects from 16 on. */
+#if PG_VERSION_NUM >= 160000
+#define ingest_compat_owns_database(database, role) \
+	object_ownercheck(DatabaseRelationId, database, role)
+#define ingest_compat_owns_extension(extension, role) \
+	object_ownercheck(ExtensionRelationId, extension, role)
+#else
+#define ingest_compat_owns_database(database, role) pg_database_ownercheck(database, role)
+#define ingest_compat_owns_extension(extension, role) pg_extension_ownercheck(extension, role)
+#endif
+
 #endif							/* INGEST_COMPAT_H */

@@ -135,6 +135,23 @@ ingest_error_from_edata(IngestError *err, const ErrorData *edata)
 		ingest_error_hint(err, "%s", edata->hint);
 }
 
+void
+ingest_error_blame_definition(IngestError *err)
+{
+	if (err->class != INGEST_ERROR_PERMANENT)
+		return;
+	switch (ERRCODE_TO_CATEGORY(err->sqlstate))
+	{
+		case MAKE_SQLSTATE('2', '8', '0', '0', '0'):
+		case MAKE_SQLSTATE('3', 'F', '0', '0', '0'):
+		case MAKE_SQLSTATE('4', '2', '0', '0', '0'):
+			err->class = INGEST_ERROR_CONFIG;
+			break;
+		default:
+			break;
+	}
+}
+
 const char *
 ingest_error_class_name(IngestErrorClass class)
 {

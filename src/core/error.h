@@ -58,6 +58,13 @@ extern void ingest_error_report(const IngestError *err, int elevel);
  */
 extern void ingest_error_from_edata(IngestError *err, const ErrorData *edata);
 
+/*
+ * For an error met with a definition, not with data: when it is permanent and
+ * says that something is missing, not allowed or misspelt (classes 28, 3F, 42),
+ * its class becomes CONFIG.  raises: no
+ */
+extern void ingest_error_blame_definition(IngestError *err);
+
 /* "transient", "permanent", ... raises: no */
 extern const char *ingest_error_class_name(IngestErrorClass class);
 

@@ -36,17 +36,7 @@ ingest_run_error(IngestRun *run, IngestError *err, const ErrorData *edata)
 	MemoryContextReset(run->error_mcxt);
 	oldcontext = MemoryContextSwitchTo(run->error_mcxt);
 	ingest_error_from_edata(err, edata);
-	if (err->class == INGEST_ERROR_PERMANENT)
-		switch (ERRCODE_TO_CATEGORY(edata->sqlerrcode))
-		{
-			case MAKE_SQLSTATE('2', '8', '0', '0', '0'):
-			case MAKE_SQLSTATE('3', 'F', '0', '0', '0'):
-			case MAKE_SQLSTATE('4', '2', '0', '0', '0'):
-				err->class = INGEST_ERROR_CONFIG;
-				break;
-			default:
-				break;
-		}
+	ingest_error_blame_definition(err);
 	MemoryContextSwitchTo(oldcontext);
 }
 

@@ -378,3 +378,22 @@ ingest_run_turn(IngestRun *run, const IngestXact *xact, IngestCounts *counts, In
 	MemoryContextSwitchTo(oldcontext);
 	return ok;
 }
+
+static void
+do_refresh(IngestRun *run, void *arg)
+{
+	Turn	   *turn = arg;
+
+	if (refresh_definition(run, turn))
+		ingest_pipeline_check_trust(run->prepared->pl);
+}
+
+bool
+ingest_run_refresh(IngestRun *run, const IngestXact *xact, IngestError *err)
+{
+	Turn		turn = {0};
+
+	ingest_error_reset(err);
+	MemoryContextReset(run->turn_mcxt);
+	return ingest_run_in_transaction(run, xact, do_refresh, &turn, err) && !turn.stopped;
+}

@@ -80,6 +80,13 @@ extern IngestReady ingest_run_fetch(IngestRun *run, pgsocket *fd, long *timeout,
 extern bool ingest_run_turn(IngestRun *run, const IngestXact *xact, IngestCounts *counts,
 							IngestError *err);
 
+/*
+ * Take over a definition that changed, between turns: for a run that waits and
+ * would not notice before the next message.  false: *err, of class NONE when the
+ * pipeline was stopped or dropped.  xact: out
+ */
+extern bool ingest_run_refresh(IngestRun *run, const IngestXact *xact, IngestError *err);
+
 /* A gap was reported by fetch: skip it when on_gap says so, with a row in ingest._gap. */
 extern bool ingest_run_skip_gap(IngestRun *run, const IngestXact *xact, IngestError *err);
 
