@@ -1,6 +1,8 @@
 -- ingest.pipeline_status: what a pipeline does, and why it does not.
 
 CREATE VIEW ingest.pipeline_status WITH (security_barrier) AS
+WITH workers AS MATERIALIZED (
+    SELECT w.pipeline_id FROM ingest._workers() w)
 SELECT p.name,
        CASE
            WHEN NOT (p.enabled AND p.home = ingest._home())
@@ -9,6 +11,7 @@ SELECT p.name,
            WHEN s.retry_at > pg_catalog.clock_timestamp() THEN 'backoff'
            WHEN live.n > 0 THEN 'running'
            WHEN s.next_run > pg_catalog.clock_timestamp() THEN 'idle'
+           WHEN (SELECT is_full FROM ingest._supervisor()) THEN 'queued'
            ELSE 'starting'
        END AS state,
        p.schedule,
@@ -43,7 +46,7 @@ LEFT JOIN ingest._state s ON s.pipeline_id = p.id
 LEFT JOIN ingest._total t ON t.pipeline_id = p.id
 CROSS JOIN LATERAL ingest._lane(p.id) l
 CROSS JOIN LATERAL (
-    SELECT pg_catalog.count(*)::integer AS n FROM ingest._worker w WHERE w.pipeline_id = p.id) live
+    SELECT pg_catalog.count(*)::integer AS n FROM workers w WHERE w.pipeline_id = p.id) live
 CROSS JOIN LATERAL (
     SELECT pg_catalog.sum(o.lag)::bigint AS lag FROM ingest._position o WHERE o.pipeline_id = p.id) position
 CROSS JOIN LATERAL (

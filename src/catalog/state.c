@@ -1,0 +1,237 @@
+/*
+ * state.c
+ *		ingest._state: why a pipeline does not run, and when it does again.
+ *
+ * Keeps book; what an error leads to is decided by the worker, and what follows
+ * from the state by the supervisor.  A pipeline without a row is well.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "catalog/state.h"
+#include "core/spi.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+
+static const char *
+halt_name(IngestHalt halt)
+{
+	switch (halt)
+	{
+		case INGEST_HALT_PAUSED:
+			return "paused";
+		case INGEST_HALT_FAILED:
+			return "failed";
+		case INGEST_HALT_BROKEN:
+			return "broken";
+		case INGEST_HALT_GAP:
+			return "gap";
+		case INGEST_HALT_NONE:
+			break;
+	}
+	elog(ERROR, "unexpected halt %d", (int) halt);
+	return NULL;
+}
+
+static Datum
+text_or_null(const char *text, bool *isnull)
+{
+	*isnull = text == NULL;
+	return text ? CStringGetTextDatum(text) : (Datum) 0;
+}
+
+/* sqlstate, message, detail, hint. */
+static void
+put_error(const IngestError *err, Datum *values, bool *nulls)
+{
+	bool		has_code = err && err->sqlstate != 0;
+
+	values[0] = text_or_null(has_code ? unpack_sql_state(err->sqlstate) : NULL, &nulls[0]);
+	values[1] = text_or_null(err ? err->message : NULL, &nulls[1]);
+	values[2] = text_or_null(err ? err->detail : NULL, &nulls[2]);
+	values[3] = text_or_null(err ? err->hint : NULL, &nulls[3]);
+}
+
+/* Run and give back column "n" of its row; 0 without one. */
+static int64
+run_for_number(IngestStatement *statement, Datum *values, const bool *nulls)
+{
+	int64		n = 0;
+
+	ingest_spi_begin();
+	if (ingest_spi_run(statement, values, nulls) > 0 && SPI_tuptable)
+		n = ingest_spi_int64(0, "n", 0);
+	ingest_spi_end();
+	return n;
+}
+
+static void
+run_for_pipeline(IngestStatement *statement, int32 pipeline_id)
+{
+	Datum		id = Int32GetDatum(pipeline_id);
+
+	ingest_spi_begin();
+	ingest_spi_run(statement, &id, NULL);
+	ingest_spi_end();
+}
+
+void
+ingest_state_halt(int32 pipeline_id, IngestHalt halt, const IngestError *err)
+{
+	static IngestStatement statement = {
+		"INSERT INTO ingest._state AS s (pipeline_id, halt, sqlstate, message, detail, hint, error_at)"
+		" SELECT id, $2, $3, $4, $5, $6, clock_timestamp() FROM ingest._pipeline WHERE id = $1"
+		" ON CONFLICT (pipeline_id) DO UPDATE SET halt = excluded.halt,"
+		" sqlstate = excluded.sqlstate, message = excluded.message, detail = excluded.detail,"
+		" hint = excluded.hint, error_at = excluded.error_at, retry_at = NULL"
+		" RETURNING 1 AS n",
+		6, {INT4OID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID}
+	};
+	Datum		values[6] = {Int32GetDatum(pipeline_id), CStringGetTextDatum(halt_name(halt))};
+	bool		nulls[6] = {false};
+
+	put_error(err, &values[2], &nulls[2]);
+	(void) run_for_number(&statement, values, nulls);
+}
+
+int
+ingest_state_retry(int32 pipeline_id, const IngestError *err, TimestampTz retry_at)
+{
+	static IngestStatement statement = {
+		"INSERT INTO ingest._state AS s (pipeline_id, attempts, sqlstate, message, detail, hint,"
+		" error_at, retry_at)"
+		" SELECT id, 1, $2, $3, $4, $5, clock_timestamp(), $6 FROM ingest._pipeline WHERE id = $1"
+		" ON CONFLICT (pipeline_id) DO UPDATE SET attempts = s.attempts + 1,"
+		" sqlstate = excluded.sqlstate, message = excluded.message, detail = excluded.detail,"
+		" hint = excluded.hint, error_at = excluded.error_at, retry_at = excluded.retry_at"
+		" WHERE s.halt IS NULL"
+		" RETURNING s.attempts AS n",
+		6, {INT4OID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TIMESTAMPTZOID}
+	};
+	Datum		values[6] = {Int32GetDatum(pipeline_id)};
+	bool		nulls[6] = {false};
+
+	put_error(err, &values[1], &nulls[1]);
+	values[5] = TimestampTzGetDatum(retry_at);
+	return (int) run_for_number(&statement, values, nulls);
+}
+
+int
+ingest_state_attempts(int32 pipeline_id, TimestampTz *retry_at)
+{
+	static IngestStatement statement = {
+		"SELECT attempts AS n, retry_at FROM ingest._state WHERE pipeline_id = $1", 1, {INT4OID}
+	};
+	Datum		id = Int32GetDatum(pipeline_id);
+	int			attempts = 0;
+
+	*retry_at = 0;
+	ingest_spi_begin();
+	if (ingest_spi_run(&statement, &id, NULL) > 0)
+	{
+		bool		isnull;
+		Datum		value = ingest_spi_value(0, "retry_at", &isnull);
+
+		attempts = (int) ingest_spi_int64(0, "n", 0);
+		if (!isnull)
+			*retry_at = DatumGetTimestampTz(value);
+	}
+	ingest_spi_end();
+	return attempts;
+}
+
+void
+ingest_state_recovered(int32 pipeline_id)
+{
+	static IngestStatement statement = {
+		"UPDATE ingest._state SET attempts = 0, sqlstate = NULL, message = NULL, detail = NULL,"
+		" hint = NULL, error_at = NULL, retry_at = NULL"
+		" WHERE pipeline_id = $1 AND halt IS NULL AND (attempts > 0 OR message IS NOT NULL)",
+		1, {INT4OID}
+	};
+
+	run_for_pipeline(&statement, pipeline_id);
+}
+
+void
+ingest_state_well(int32 pipeline_id)
+{
+	static IngestStatement statement = {
+		"UPDATE ingest._state SET attempts = 0, crashes = 0, sqlstate = NULL, message = NULL,"
+		" detail = NULL, hint = NULL, error_at = NULL, retry_at = NULL"
+		" WHERE pipeline_id = $1 AND halt IS NULL"
+		" AND (attempts > 0 OR crashes > 0 OR message IS NOT NULL)",
+		1, {INT4OID}
+	};
+
+	run_for_pipeline(&statement, pipeline_id);
+}
+
+void
+ingest_state_clear(int32 pipeline_id)
+{
+	static IngestStatement statement = {
+		"INSERT INTO ingest._state (pipeline_id) VALUES ($1)"
+		" ON CONFLICT (pipeline_id) DO UPDATE SET halt = NULL, sqlstate = NULL, message = NULL,"
+		" detail = NULL, hint = NULL, error_at = NULL, attempts = 0, crashes = 0, retry_at = NULL,"
+		" next_run = NULL, budget_since = excluded.budget_since",
+		1, {INT4OID}
+	};
+
+	run_for_pipeline(&statement, pipeline_id);
+}
+
+void
+ingest_state_next_run(int32 pipeline_id, TimestampTz next_run)
+{
+	static IngestStatement statement = {
+		"INSERT INTO ingest._state (pipeline_id, next_run)"
+		" SELECT id, $2 FROM ingest._pipeline WHERE id = $1"
+		" ON CONFLICT (pipeline_id) DO UPDATE SET next_run = excluded.next_run",
+		2, {INT4OID, TIMESTAMPTZOID}
+	};
+	Datum		values[2] = {Int32GetDatum(pipeline_id), TimestampTzGetDatum(next_run)};
+
+	ingest_spi_begin();
+	ingest_spi_run(&statement, values, NULL);
+	ingest_spi_end();
+}
+
+int
+ingest_state_crashes(int32 pipeline_id)
+{
+	static IngestStatement statement = {
+		"SELECT crashes AS n FROM ingest._state WHERE pipeline_id = $1", 1, {INT4OID}
+	};
+	Datum		id = Int32GetDatum(pipeline_id);
+
+	return (int) run_for_number(&statement, &id, NULL);
+}
+
+int
+ingest_state_crashed(int32 pipeline_id, TimestampTz retry_at)
+{
+	static IngestStatement statement = {
+		"INSERT INTO ingest._state AS s (pipeline_id, crashes, sqlstate, message, hint, error_at, retry_at)"
+		" SELECT id, 1, '58000', 'a worker of the pipeline crashed', 'The server log says how it ended.',"
+		" clock_timestamp(), $2 FROM ingest._pipeline WHERE id = $1"
+		" ON CONFLICT (pipeline_id) DO UPDATE SET crashes = s.crashes + 1,"
+		" sqlstate = excluded.sqlstate, message = excluded.message, hint = excluded.hint,"
+		" detail = NULL, error_at = excluded.error_at, retry_at = excluded.retry_at"
+		" WHERE s.halt IS NULL"
+		" RETURNING s.crashes AS n",
+		2, {INT4OID, TIMESTAMPTZOID}
+	};
+	Datum		values[2] = {Int32GetDatum(pipeline_id), TimestampTzGetDatum(retry_at)};
+	int			crashes = (int) run_for_number(&statement, values, NULL);
+	IngestError err = {0};
+
+	if (crashes < INGEST_MAX_CRASHES)
+		return crashes;
+	ingest_error_set(&err, INGEST_ERROR_PERMANENT, ERRCODE_SYSTEM_ERROR,
+					 "workers of the pipeline crashed %d times without committing a batch", crashes);
+	ingest_error_detail(&err, "Each crash of a worker restarts the whole server.");
+	ingest_error_hint(&err, "The server log says how they ended; ingest.start() tries again.");
+	ingest_state_halt(pipeline_id, INGEST_HALT_FAILED, &err);
+	return crashes;
+}

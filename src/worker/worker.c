@@ -1,0 +1,506 @@
+/*
+ * worker.c
+ *		The worker: one pipeline, or its share of one; makes turns as the
+ *		pipeline's owner.
+ *
+ * What a turn is, is in pipeline/turn.c.  Here: when to make one, when to wait,
+ * and what an error leads to.  There is one place to wait for messages and one
+ * to wait after a failure; no transaction, snapshot or lock is held in either.
+ *
+ * Whatever goes wrong comes as an IngestError, raised errors too.  Transient:
+ * wait in this process and go on; a process for each try would be dear.
+ * Everything else: write down why and end; an operator has to look.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/pipeline.h"
+#include "catalog/state.h"
+#include "common/pg_prng.h"
+#include "core/compat.h"
+#include "core/fault.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "pipeline/turn.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "storage/lwlock.h"
+#include "storage/pmsignal.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/timeout.h"
+#include "utils/timestamp.h"
+#include "worker/backoff.h"
+#include "worker/drain.h"
+#include "worker/lock.h"
+#include "worker/marker.h"
+#include "worker/process.h"
+#include "worker/schedule.h"
+#include "worker/session.h"
+
+/* An idle worker looks at its definition at least this often. */
+#define LOOK_INTERVAL_MS	60000
+
+/* Deadlocks and positions moved by somebody else: tries before it is a failure. */
+#define MAX_QUICK_TRIES		5
+#define QUICK_PAUSE_MS		50
+
+typedef struct Worker
+{
+	int32		id;				/* of the pipeline */
+	int32		ordinal;
+	MemoryContext mcxt;
+	MemoryContext error_mcxt;	/* of errors caught here */
+
+	IngestRun  *run;			/* NULL: to be opened */
+	char	   *name;			/* of the pipeline */
+	char	   *schedule;
+	IngestDrain *drain;			/* of a scheduled run, once it is assigned */
+	bool		continuous;
+
+	int			attempts;		/* failures in a row */
+	int			quick_tries;
+	bool		unwell;			/* the state may show an error that is over */
+	bool		unproven;		/* no batch committed since the start or an error */
+	TimestampTz looked_at;		/* at the definition */
+} Worker;
+
+/* ---- context of messages ---- */
+
+static void
+add_context(void *arg)
+{
+	Worker	   *w = arg;
+
+	if (w->name)
+		errcontext("ingest pipeline \"%s\", worker %d", w->name, w->ordinal);
+	else
+		errcontext("ingest pipeline %d, worker %d", w->id, w->ordinal);
+}
+
+static void
+show_name(Worker *w)
+{
+	char	   *text = psprintf("ingest: %s[%d]", w->name, w->ordinal);
+
+	SetConfigOption("application_name", text, PGC_USERSET, PGC_S_SESSION);
+	pfree(text);
+}
+
+/* ---- the definition ---- */
+
+static void
+adopt_definition(Worker *w)
+{
+	const IngestPipeline *pl = ingest_run_pipeline(w->run);
+	IngestSchedule schedule;
+
+	if (w->schedule && strcmp(w->schedule, pl->schedule) != 0)
+		ingest_process_exit(INGEST_RESULT_YIELDED); /* come back with the new one */
+	if (w->schedule == NULL)
+	{
+		w->schedule = MemoryContextStrdup(w->mcxt, pl->schedule);
+		ingest_schedule_parse(pl->schedule, &schedule);
+		w->continuous = schedule.continuous;
+	}
+	if (w->name == NULL || strcmp(w->name, pl->name) != 0)
+	{
+		if (w->name)
+			pfree(w->name);
+		w->name = MemoryContextStrdup(w->mcxt, pl->name);
+		show_name(w);
+	}
+	w->looked_at = GetCurrentTimestamp();
+}
+
+static void
+open_run(Worker *w)
+{
+	bool		enabled;
+	TimestampTz retry_at;
+
+	ingest_session_begin();
+	if (ingest_pipeline_version(w->id, &enabled) < 0 || !enabled)
+	{
+		ingest_session_commit();
+		ingest_process_exit(INGEST_RESULT_STOPPED);
+	}
+	w->attempts = ingest_state_attempts(w->id, &retry_at);
+	w->run = ingest_run_open(w->id, w->ordinal, w->mcxt);
+	ingest_session_commit();
+	MemoryContextSwitchTo(w->mcxt);
+	adopt_definition(w);
+}
+
+/* Somebody has changed something, or might have. */
+static bool
+refresh_run(Worker *w, IngestError *err)
+{
+	if (!ingest_run_refresh(w->run, &ingest_session_xact, err))
+		return false;
+	adopt_definition(w);
+	return true;
+}
+
+/* ---- requests of others ---- */
+
+/* The one who ends the worker between turns.  False: *err. */
+static bool
+check_requests(Worker *w, IngestError *err)
+{
+	IngestProcess *self = ingest_process_self;
+
+	CHECK_FOR_INTERRUPTS();
+	if (!PostmasterIsAlive())
+		proc_exit(1);
+	ingest_session_reload();
+	if (self->stop)
+		ingest_process_exit(INGEST_RESULT_STOPPED);
+	if (self->yield)
+		ingest_process_exit(INGEST_RESULT_YIELDED);
+	if (w->run && (self->look || TimestampDifferenceExceeds(w->looked_at, GetCurrentTimestamp(),
+															 LOOK_INTERVAL_MS)))
+	{
+		self->look = false;
+		return refresh_run(w, err);
+	}
+	return true;
+}
+
+/* ---- going well ---- */
+
+/* The source answers: an error that is shown is over. */
+static void
+note_recovery(Worker *w)
+{
+	if (!w->unwell)
+		return;
+	ingest_session_begin();
+	ingest_state_recovered(w->id);
+	ingest_session_commit();
+	w->unwell = false;
+	w->attempts = 0;
+}
+
+static void
+note_batch(Worker *w, const IngestCounts *counts)
+{
+	IngestProcess *self = ingest_process_self;
+
+	w->quick_tries = 0;
+	if (counts->messages == 0)
+		return;
+	pg_atomic_write_u64(&self->batches, pg_atomic_read_u64(&self->batches) + 1);
+	pg_atomic_write_u64(&self->messages, pg_atomic_read_u64(&self->messages) + counts->messages);
+	pg_atomic_write_u64(&self->progress_at, (uint64) GetCurrentTimestamp());
+	if (w->unproven)
+	{
+		ingest_session_begin();
+		ingest_state_well(w->id);
+		ingest_session_commit();
+		w->unproven = w->unwell = false;
+		w->attempts = 0;
+	}
+	pgstat_report_stat(false);
+}
+
+/* ---- waiting ---- */
+
+/*
+ * Until the latch is set, the descriptor becomes readable, or the time is over
+ * (-1: as long as it takes).
+ */
+static void
+wait_for(Worker *w, IngestPhase phase, pgsocket fd, long timeout, uint32 wait_event)
+{
+	int			events = WL_LATCH_SET | WL_EXIT_ON_PM_DEATH | WL_TIMEOUT;
+	long		stats = pgstat_report_stat(false);
+
+	ingest_process_set_phase(phase);
+	pgstat_report_activity(STATE_IDLE, NULL);
+	if (timeout < 0 || timeout > LOOK_INTERVAL_MS)
+		timeout = LOOK_INTERVAL_MS;
+	if (stats > 0 && stats < timeout)
+		timeout = stats;		/* come back to report the rest */
+	if (fd != PGINVALID_SOCKET)
+		events |= WL_SOCKET_READABLE;
+	(void) WaitLatchOrSocket(MyLatch, events, fd, timeout, wait_event);
+	ResetLatch(MyLatch);
+}
+
+static void
+wait_for_source(Worker *w, pgsocket fd, long timeout)
+{
+	static uint32 wait_event = 0;
+
+	if (wait_event == 0)
+		wait_event = ingest_compat_wait_event("IngestSourceFetch");
+	wait_for(w, INGEST_PHASE_WAITING, fd, timeout, wait_event);
+}
+
+/* ---- one step ---- */
+
+static bool
+make_turn(Worker *w, IngestError *err)
+{
+	IngestCounts counts;
+
+	ingest_process_set_phase(INGEST_PHASE_LOADING);
+	pgstat_report_activity(STATE_RUNNING, w->name);
+	if (!ingest_run_turn(w->run, &ingest_session_xact, &counts, err))
+		return false;
+	note_batch(w, &counts);
+	return true;
+}
+
+static bool
+assign_shards(Worker *w, IngestError *err)
+{
+	ingest_process_set_phase(INGEST_PHASE_ASSIGNING);
+	pgstat_report_activity(STATE_RUNNING, w->name);
+	if (!ingest_run_assign(w->run, &ingest_session_xact, err))
+		return false;
+	if (!w->continuous && w->drain == NULL)
+	{
+		w->drain = ingest_drain_begin(w->run, w->mcxt, err);
+		if (w->drain == NULL)
+			return false;
+	}
+	return true;
+}
+
+/* Nothing to fetch at the moment. */
+static bool
+rest(Worker *w, pgsocket fd, long timeout, IngestError *err)
+{
+	note_recovery(w);
+	if (w->drain == NULL || !ingest_drain_is_done(w->drain, w->run))
+	{
+		wait_for_source(w, fd, timeout);
+		return true;
+	}
+
+	/* What is there is all there will be in this run: do not wait for more. */
+	if (!make_turn(w, err))
+		return false;
+	if (ingest_drain_is_done(w->drain, w->run) && ingest_run_batch(w->run)->nmessages == 0)
+	{
+		pgstat_report_stat(true);
+		ingest_process_exit(INGEST_RESULT_DRAINED);
+	}
+	return true;
+}
+
+static bool
+step(Worker *w, IngestError *err)
+{
+	pgsocket	fd;
+	long		timeout;
+
+	if (!check_requests(w, err))
+		return false;
+	if (w->run == NULL)
+		open_run(w);
+	switch (ingest_run_fetch(w->run, &fd, &timeout, err))
+	{
+		case INGEST_READY_TURN:
+			return make_turn(w, err);
+		case INGEST_READY_WAIT:
+			return rest(w, fd, timeout, err);
+		case INGEST_READY_ASSIGN:
+			return assign_shards(w, err);
+		case INGEST_READY_ERROR:
+			if (err->class == INGEST_ERROR_GAP)
+			{
+				IngestError skip = {0};
+
+				if (ingest_run_skip_gap(w->run, &ingest_session_xact, &skip))
+					return true;
+				if (skip.class != INGEST_ERROR_NONE)
+					*err = skip;
+			}
+			return false;
+	}
+	return true;
+}
+
+/* As step(), with raised errors as values. */
+static bool
+try_step(Worker *w, IngestError *err)
+{
+	volatile bool ok = false;
+
+	PG_TRY();
+	{
+		ok = step(w, err);
+	}
+	PG_CATCH();
+	{
+		ErrorData  *edata;
+
+		MemoryContextReset(w->error_mcxt);
+		MemoryContextSwitchTo(w->error_mcxt);
+		edata = CopyErrorData();
+		FlushErrorState();
+		AbortOutOfAnyTransaction();
+		LWLockReleaseAll();
+		MemoryContextSwitchTo(w->error_mcxt);
+		ingest_error_from_edata(err, edata);
+		ingest_error_blame_definition(err);
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(w->mcxt);
+	return ok;
+}
+
+/* ---- errors ---- */
+
+/* Has ingest.start() or a change of the definition made waiting pointless? */
+static bool
+is_retry_off(Worker *w)
+{
+	TimestampTz retry_at;
+
+	if (!ingest_process_self->look)
+		return false;
+	ingest_process_self->look = false;
+	ingest_session_begin();
+	(void) ingest_state_attempts(w->id, &retry_at);
+	ingest_session_commit();
+	MemoryContextSwitchTo(w->mcxt);
+	return retry_at == 0;
+}
+
+/* Wait until then, or until waiting has become pointless. */
+static void
+wait_until(Worker *w, TimestampTz at)
+{
+	static uint32 wait_event = 0;
+
+	if (wait_event == 0)
+		wait_event = ingest_compat_wait_event("IngestBackoff");
+	for (;;)
+	{
+		long		left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), at);
+
+		if (left <= 0 || is_retry_off(w))
+			break;
+		wait_for(w, INGEST_PHASE_BACKOFF, PGINVALID_SOCKET, left, wait_event);
+		CHECK_FOR_INTERRUPTS();
+		ingest_session_reload();
+		if (ingest_process_self->stop || ingest_process_self->yield)
+			break;				/* check_requests() knows */
+	}
+}
+
+static void
+retry_later(Worker *w, const IngestError *err)
+{
+	int64		delay = ingest_backoff_next(w->attempts + 1, err->retry_after);
+	TimestampTz retry_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), delay);
+
+	ingest_session_begin();
+	w->attempts = ingest_state_retry(w->id, err, retry_at);
+	ingest_session_commit();
+	MemoryContextSwitchTo(w->mcxt);
+	w->unwell = w->unproven = true;
+	ingest_error_report(err, LOG);
+
+	ingest_process_self->look = false;
+	wait_until(w, retry_at);
+}
+
+/* No failure yet: somebody else was in the way. */
+static bool
+retry_quickly(Worker *w, const IngestError *err)
+{
+	static uint32 wait_event = 0;
+
+	if (ERRCODE_TO_CATEGORY(err->sqlstate) != ERRCODE_TRANSACTION_ROLLBACK ||
+		w->quick_tries >= MAX_QUICK_TRIES)
+		return false;
+	if (wait_event == 0)
+		wait_event = ingest_compat_wait_event("IngestRetry");
+	w->quick_tries++;
+	wait_for(w, INGEST_PHASE_BACKOFF, PGINVALID_SOCKET,
+			 (long) (pg_prng_double(&pg_global_prng_state) * QUICK_PAUSE_MS), wait_event);
+	return true;
+}
+
+static void
+halt(Worker *w, IngestHalt why, const IngestError *err)
+{
+	ingest_session_begin();
+	ingest_state_halt(w->id, why, err);
+	ingest_session_commit();
+	MemoryContextSwitchTo(w->mcxt);
+	ingest_error_report(err, WARNING);
+	pgstat_report_stat(true);
+	ingest_process_exit(INGEST_RESULT_HALTED);
+}
+
+static void
+deal_with_error(Worker *w, const IngestError *err)
+{
+	/* A timeout of the statement that failed must not hit the next one. */
+	disable_all_timeouts(false);
+	QueryCancelPending = false;
+
+	switch (err->class)
+	{
+		case INGEST_ERROR_NONE:
+			ingest_process_exit(INGEST_RESULT_STOPPED);
+		case INGEST_ERROR_TRANSIENT:
+			if (w->run)
+				ingest_run_reset(w->run);
+			if (!retry_quickly(w, err))
+				retry_later(w, err);
+			break;
+		case INGEST_ERROR_PERMANENT:
+			halt(w, INGEST_HALT_FAILED, err);
+			break;
+		case INGEST_ERROR_CONFIG:
+			halt(w, INGEST_HALT_BROKEN, err);
+			break;
+		case INGEST_ERROR_GAP:
+			halt(w, INGEST_HALT_GAP, err);
+			break;
+		case INGEST_ERROR_PAUSE:
+			halt(w, INGEST_HALT_PAUSED, err);
+			break;
+	}
+}
+
+/* ---- main ---- */
+
+void
+ingest_worker_main(Datum arg)
+{
+	Worker		w = {.unwell = true, .unproven = true};
+	ErrorContextCallback context = {.callback = add_context, .arg = &w};
+
+	ingest_process_setup();
+	if (!ingest_process_attach())
+		proc_exit(0);
+	ingest_marker_leave();
+	w.id = ingest_process_self->pipeline_id;
+	w.ordinal = ingest_process_self->ordinal;
+	context.previous = error_context_stack;
+	error_context_stack = &context;
+
+	ingest_session_open("ingest worker");
+	w.mcxt = AllocSetContextCreate(TopMemoryContext, "ingest worker", ALLOCSET_DEFAULT_SIZES);
+	w.error_mcxt = AllocSetContextCreate(w.mcxt, "ingest worker error", ALLOCSET_SMALL_SIZES);
+	MemoryContextSwitchTo(w.mcxt);
+
+	/* Until a foreground run, or a worker that is about to end, lets go. */
+	ingest_worker_lock_wait(w.id, w.ordinal);
+
+	for (;;)
+	{
+		IngestError err = {0};
+
+		if (!try_step(&w, &err))
+			deal_with_error(&w, &err);
+	}
+}
