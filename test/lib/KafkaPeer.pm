@@ -74,7 +74,7 @@ sub _write_config
 		'inter.broker.listener.name' => 'CLIENT',
 		'listener.security.protocol.map' => "CLIENT:$protocol,CONTROLLER:PLAINTEXT",
 		'log.dirs' => "$self->{dir}/data",
-		'auto.create.topics.enable' => 'false',
+		'auto.create.topics.enable' => $self->{users} ? 'true' : 'false',
 		'offsets.topic.replication.factor' => 1,
 		'offsets.topic.num.partitions' => 2,
 		'transaction.state.log.replication.factor' => 1,
