@@ -45,12 +45,13 @@ sub run_in_background
 	return ($handle, $pid);
 }
 
+$node->safe_psql('postgres', "SELECT ingest.add_transform('sensors', 'slowly', 'SELECT pg_sleep(0.02)')");
 foreach my $how (qw(cancel terminate cancel))
 {
 	my ($handle, $pid) = run_in_background('sensors');
 	sleep 0.3;
 	my $progress = value($node, "SELECT query FROM pg_stat_activity WHERE pid = $pid");
-	like($progress, qr/messages in \d+ batches/, 'progress is seen in pg_stat_activity') if $progress;
+	like($progress, qr/messages in \d+ batches/, 'progress is seen in pg_stat_activity');
 	my $begin = time;
 	value($node, "SELECT pg_${how}_backend($pid)");
 	IPC::Run::finish($handle);
@@ -59,6 +60,7 @@ foreach my $how (qw(cancel terminate cancel))
 }
 my $before = value($node, "SELECT sum(read) FROM ingest.batch_history WHERE pipeline = 'sensors'");
 cmp_ok($before, '<', 100000, "$before rows until then");
+$node->safe_psql('postgres', "SELECT ingest.drop_transform('sensors', 'slowly')");
 drain($node, 'sensors');
 check_exactly_once($node, 'sensors', 'sensors_manifest', 'then to the end');
 check_lag($node, $kafka, 'sensors', 'sensors', 'then to the end');
@@ -73,8 +75,9 @@ IPC::Run::finish($producer);
 
 # Two at a time: the second one is told.
 $kafka->create_topic('more', 1);
-$kafka->produce('more', count => 200000, seed => 2);
+$kafka->produce('more', count => 100000, seed => 2);
 create_sensor_pipeline($node, 'more', 'more', options => '{"batch_rows": 500}');
+$node->safe_psql('postgres', "SELECT ingest.add_transform('more', 'slowly', 'SELECT pg_sleep(0.05)')");
 my ($handle, $pid) = run_in_background('more');
 fails_with($node, "CALL ingest.run('more')", '55006', qr/already running/, 'two runs of a pipeline');
 value($node, "SELECT pg_terminate_backend($pid)");
@@ -99,8 +102,9 @@ value($node, "SELECT pg_cancel_backend($pid)") if $pid;
 IPC::Run::finish($handle);
 cmp_ok(time - $begin, '<', 2, 'cancelled while waiting for silent brokers');
 $kafka->thaw;
+$node->safe_psql('postgres', "SELECT ingest.drop_transform('more', 'slowly')");
 drain($node, 'more');
-is(value($node, 'SELECT count(*), count(DISTINCT seq) FROM more'), '200000|200000', 'and then all is there, once');
+is(value($node, 'SELECT count(*), count(DISTINCT seq) FROM more'), '100000|100000', 'and then all is there, once');
 
 $node->stop('fast');
 done_testing();
