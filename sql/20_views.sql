@@ -5,6 +5,10 @@ CREATE FUNCTION ingest._home() RETURNS text
     LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'ingest_sql_home';
 COMMENT ON FUNCTION ingest._home() IS 'Internal: this database, as it is noted when a pipeline is started';
 
+CREATE FUNCTION ingest._background() RETURNS boolean
+    LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'ingest_sql_background';
+COMMENT ON FUNCTION ingest._background() IS 'Internal: the library was preloaded, so that pipelines can run in background';
+
 CREATE FUNCTION ingest._lane(pipeline_id integer, OUT lane text, OUT reason text)
     LANGUAGE c STABLE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'ingest_sql_lane';
 COMMENT ON FUNCTION ingest._lane(integer) IS 'Internal: the lane a pipeline takes, and why not the direct one';

@@ -4,16 +4,7 @@ CREATE VIEW ingest.pipeline_status WITH (security_barrier) AS
 WITH workers AS MATERIALIZED (
     SELECT w.pipeline_id FROM ingest._workers() w)
 SELECT p.name,
-       CASE
-           WHEN NOT (p.enabled AND p.home = ingest._home())
-                THEN CASE WHEN live.n > 0 THEN 'stopping' ELSE 'stopped' END
-           WHEN s.halt IS NOT NULL THEN s.halt
-           WHEN s.retry_at > pg_catalog.clock_timestamp() THEN 'backoff'
-           WHEN live.n > 0 THEN 'running'
-           WHEN s.next_run > pg_catalog.clock_timestamp() THEN 'idle'
-           WHEN (SELECT is_full FROM ingest._supervisor()) THEN 'queued'
-           ELSE 'starting'
-       END AS state,
+       now.state,
        p.schedule,
        coalesce((p.options ->> 'workers')::integer, 1) AS workers,
        live.n AS running,
@@ -33,7 +24,7 @@ SELECT p.name,
        s.sqlstate,
        s.message AS last_error,
        CASE WHEN pg_catalog.pg_has_role(p.owner, 'USAGE') THEN s.detail END AS detail,
-       s.hint,
+       coalesce(s.hint, now.hint) AS hint,
        s.error_at,
        coalesce(s.attempts, 0) AS attempts,
        s.retry_at,
@@ -68,6 +59,21 @@ CROSS JOIN LATERAL (
     CROSS JOIN LATERAL (
         SELECT b.finished_at > pg_catalog.clock_timestamp() - interval '1 minute' AS recent) r
     WHERE b.pipeline_id = p.id AND b.kind = 'turn') batch
+CROSS JOIN LATERAL (
+    SELECT * FROM (
+        VALUES (1, NOT p.enabled AND live.n > 0, 'stopping', NULL),
+               (2, NOT p.enabled, 'stopped', NULL),
+               (3, p.home IS DISTINCT FROM ingest._home(), 'stopped',
+                'It was started in another database or cluster; ingest.start() starts it here.'),
+               (4, s.halt IS NOT NULL, s.halt, 'ingest.start() goes on.'),
+               (5, NOT ingest._background(), 'stopped', 'Add ingest to shared_preload_libraries.'),
+               (6, s.retry_at > pg_catalog.clock_timestamp(), 'backoff', NULL),
+               (7, live.n > 0, 'running', NULL),
+               (8, s.next_run > pg_catalog.clock_timestamp(), 'idle', NULL),
+               (9, (SELECT is_full FROM ingest._supervisor()), 'queued',
+                'All worker slots are taken: see ingest.max_workers and max_worker_processes.'),
+               (10, true, 'starting', NULL)) AS state (ordinal, holds, state, hint)
+    WHERE holds ORDER BY ordinal LIMIT 1) now
 WHERE pg_catalog.pg_has_role(p.owner, 'USAGE') OR pg_catalog.pg_has_role('pg_monitor', 'USAGE');
 
 COMMENT ON VIEW ingest.pipeline_status IS 'What each pipeline does, and why it does not';

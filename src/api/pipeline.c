@@ -24,6 +24,7 @@
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/timestamp.h"
+#include "worker/schedule.h"
 #include "worker/worker.h"
 
 PGDLLEXPORT PG_FUNCTION_INFO_V1(ingest_sql_create_pipeline);
@@ -67,15 +68,21 @@ check_options(Jsonb *options)
 	}
 }
 
-/* "continuous" is all there is until schedules come. */
 static void
-check_schedule(const char *schedule)
+name_schedule(void *arg)
 {
-	if (strcmp(schedule, "continuous") != 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("invalid value for argument \"%s\": \"%s\"", "schedule", schedule),
-				 errhint("It is \"continuous\".")));
+	errcontext("argument \"schedule\"");
+}
+
+static void
+check_schedule(const char *text)
+{
+	ErrorContextCallback context = {error_context_stack, name_schedule, NULL};
+	IngestSchedule schedule;
+
+	error_context_stack = &context;
+	ingest_schedule_parse(text, &schedule);
+	error_context_stack = context.previous;
 }
 
 /* stored, with the keys of "changes" replaced, and those that are null removed */

@@ -18,8 +18,10 @@
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/syscache.h"
+#include "worker/worker.h"
 
 PGDLLEXPORT PG_FUNCTION_INFO_V1(ingest_sql_home);
+PGDLLEXPORT PG_FUNCTION_INFO_V1(ingest_sql_background);
 PGDLLEXPORT PG_FUNCTION_INFO_V1(ingest_sql_lane);
 
 /* _home(): this database, as in _pipeline.home */
@@ -27,6 +29,13 @@ Datum
 ingest_sql_home(PG_FUNCTION_ARGS)
 {
 	PG_RETURN_TEXT_P(cstring_to_text(ingest_pipeline_home()));
+}
+
+/* _background(): pipelines can run in background */
+Datum
+ingest_sql_background(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_BOOL(ingest_worker_available());
 }
 
 static bool

@@ -67,7 +67,14 @@ SELECT ingest.create_pipeline('q', 'source', 'triggered');
 SELECT name, lane, lane_reason FROM ingest.pipeline_status WHERE name = 'q';
 
 -- Schedules
+\set SHOW_CONTEXT always
 SELECT ingest.create_pipeline('r', 'source', 'target', schedule => 'now and then');
+\set SHOW_CONTEXT never
+SELECT ingest.create_pipeline('r', 'source', 'target', schedule => '* * * * *');
+SELECT ingest.create_pipeline('r', 'source', 'target', schedule => '1 ms');
+SELECT ingest.create_pipeline('r', 'source', 'target', schedule => '5 minutes');
+SELECT schedule FROM ingest.pipeline WHERE name = 'r';
+SELECT ingest.drop_pipeline('r');
 
 -- Changes
 SELECT ingest.alter_pipeline('p', options => '{"workers": 2, "batch_rows": 10}');
