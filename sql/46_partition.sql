@@ -23,7 +23,8 @@ COMMENT ON FUNCTION ingest.unmanage_partitions(regclass) IS
 CREATE VIEW ingest.partition_policy WITH (security_barrier) AS
 SELECT target, every, keep, ahead, bounds, owner
 FROM ingest._partition_policy
-WHERE pg_catalog.pg_has_role(owner, 'USAGE');
+WHERE pg_catalog.pg_has_role(owner, 'USAGE')
+  AND EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = target);
 
 COMMENT ON VIEW ingest.partition_policy IS 'Tables whose partitions are managed';
 COMMENT ON COLUMN ingest.partition_policy.target IS 'The table';

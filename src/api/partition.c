@@ -173,7 +173,7 @@ ingest_sql_unmanage_partitions(PG_FUNCTION_ARGS)
 	if (found == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("the partitions of %s are not managed", get_rel_name(target) ?
-						quote_identifier(get_rel_name(target)) : "the table")));
+				 errmsg("the partitions of \"%s\" are not managed",
+						get_rel_name(target) ? get_rel_name(target) : psprintf("%u", target))));
 	PG_RETURN_VOID();
 }

@@ -4,7 +4,7 @@
  *
  * In the order and with the words of the server, but for the name: messages
  * name the target also where a partition was written, so that dead letters of
- * one kind have one text.
+ * one kind have one text.  (Constraints of a partition alone name it.)
  */
 #include "postgres.h"
 
@@ -17,6 +17,7 @@
 typedef struct Check
 {
 	const char *name;
+	const char *relation;		/* as messages say it */
 	ExprState  *state;
 } Check;
 
@@ -62,8 +63,19 @@ add_not_null(IngestLoadChecks *checks, const bool *known)
 			checks->not_null[checks->nnot_null++] = i + 1;
 }
 
+static bool
+has_check(Relation target, const char *name)
+{
+	TupleConstr *constr = RelationGetDescr(target)->constr;
+
+	for (int i = 0; constr && i < constr->num_check; i++)
+		if (strcmp(constr->check[i].ccname, name) == 0)
+			return true;
+	return false;
+}
+
 static void
-add_checks(IngestLoadChecks *checks, const bool *known)
+add_checks(IngestLoadChecks *checks, Relation rel, Relation target, const bool *known)
 {
 	TupleConstr *constr = checks->desc->constr;
 
@@ -78,6 +90,9 @@ add_checks(IngestLoadChecks *checks, const bool *known)
 		if (!is_evaluable(expr, checks->desc->natts, known))
 			continue;
 		checks->checks[checks->nchecks].name = constr->check[i].ccname;
+		checks->checks[checks->nchecks].relation =
+			has_check(target, constr->check[i].ccname) ? checks->target :
+			pstrdup(RelationGetRelationName(rel));
 		checks->checks[checks->nchecks++].state = 
 			ExecInitExpr(expression_planner((Expr *) expr), NULL);
 	}
@@ -95,7 +110,7 @@ ingest_load_checks_open(Relation rel, Relation target, const bool *known)
 	checks->desc = CreateTupleDescCopyConstr(desc);
 	checks->target = pstrdup(RelationGetRelationName(target));
 	add_not_null(checks, known);
-	add_checks(checks, known);
+	add_checks(checks, rel, target, known);
 	return checks->nnot_null > 0 || checks->nchecks > 0 ? checks : NULL;
 }
 
@@ -111,12 +126,12 @@ refuse_null(const IngestLoadChecks *checks, AttrNumber attnum, IngestLoadError *
 }
 
 static bool
-refuse_check(const IngestLoadChecks *checks, const Check *check, IngestLoadError *err)
+refuse_check(const Check *check, IngestLoadError *err)
 {
 	memset(err, 0, sizeof(*err));
 	err->sqlstate = ERRCODE_CHECK_VIOLATION;
 	err->message = psprintf("new row for relation \"%s\" violates check constraint \"%s\"",
-							checks->target, check->name);
+							check->relation, check->name);
 	return false;
 }
 
@@ -137,7 +152,7 @@ ingest_load_checks_pass(IngestLoadChecks *checks, TupleTableSlot *slot, EState *
 		econtext->ecxt_scantuple = slot;
 		for (int i = 0; i < checks->nchecks && pass; i++)
 			if (!ExecCheck(checks->checks[i].state, econtext))
-				pass = refuse_check(checks, &checks->checks[i], err);
+				pass = refuse_check(&checks->checks[i], err);
 		ResetPerTupleExprContext(estate);
 	}
 	return pass;

@@ -3,7 +3,7 @@
  *		Looking for duplicates of unique keys before a row is written.
  *
  * Somebody else may still be faster between the look and the insertion; then
- * the index raises its error as always.
+ * the index raises its error as always.  Exclusion constraints are left to it.
  */
 #include "postgres.h"
 
@@ -36,7 +36,7 @@ ingest_load_unique_careful(Oid target)
 void
 ingest_load_unique_raised(Oid target, int sqlstate)
 {
-	if (sqlstate != ERRCODE_UNIQUE_VIOLATION && sqlstate != ERRCODE_EXCLUSION_VIOLATION)
+	if (sqlstate != ERRCODE_UNIQUE_VIOLATION)
 		return;
 	careful.target = target;
 	careful.left = CAREFUL_LOADS;
@@ -66,18 +66,9 @@ set_error(ResultRelInfo *info, int i, TupleTableSlot *slot, EState *estate, Inge
 	key = BuildIndexValueDescription(index, values, isnull);
 
 	memset(err, 0, sizeof(*err));
-	if (index->rd_index->indisunique)
-	{
-		err->sqlstate = ERRCODE_UNIQUE_VIOLATION;
-		err->message = psprintf("duplicate key value violates unique constraint \"%s\"",
-								RelationGetRelationName(index));
-	}
-	else
-	{
-		err->sqlstate = ERRCODE_EXCLUSION_VIOLATION;
-		err->message = psprintf("conflicting key value violates exclusion constraint \"%s\"",
-								RelationGetRelationName(index));
-	}
+	err->sqlstate = ERRCODE_UNIQUE_VIOLATION;
+	err->message = psprintf("duplicate key value violates unique constraint \"%s\"",
+							RelationGetRelationName(index));
 	if (key)
 		err->detail = psprintf("Key %s already exists.", key);
 }
@@ -90,9 +81,7 @@ ingest_load_unique_pass(Oid target, ResultRelInfo *info, TupleTableSlot *slot, E
 	{
 		Relation	index = info->ri_IndexRelationDescs[i];
 
-		if (!index->rd_index->indisunique && !index->rd_index->indisexclusion)
-			continue;
-		if (passes_index(info, slot, estate, index))
+		if (!index->rd_index->indisunique || passes_index(info, slot, estate, index))
 			continue;
 		set_error(info, i, slot, estate, err);
 		careful.target = target;

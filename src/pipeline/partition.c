@@ -453,7 +453,8 @@ make_ahead(IngestPartitionPolicy *policy)
 		Datum		key = ingest_range_to_key(policy->key_type, at);
 
 		CHECK_FOR_INTERRUPTS();
-		if (!is_covered(policy->target, ingest_range_from_key(policy->key_type, key)))
+		if (range.from < policy->upper && range.to > policy->lower &&
+			!is_covered(policy->target, ingest_range_from_key(policy->key_type, key)))
 			ingest_partition_create(policy, key);
 		at = range.to;
 	}
