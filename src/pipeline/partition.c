@@ -373,6 +373,18 @@ check_no_default(Relation table)
 				 errhint("Detach the default partition: rows without a partition become dead letters.")));
 }
 
+/* Its place is free when that is over, or its partition is back. */
+static void
+check_not_detaching(Relation table, TimestampTz at)
+{
+	if (ingest_range_covered(table, at, true))
+		ereport(ERROR,
+				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+				 errmsg("a partition of \"%s\" is being detached", RelationGetRelationName(table)),
+				 errdetail("Until that is done, there can be no new partition for the same range."),
+				 errhint("ALTER TABLE ... DETACH PARTITION ... FINALIZE completes a detach that was interrupted.")));
+}
+
 /* The statements that make a range, or NIL when there is one already. */
 static List *
 plan_partition(const IngestPartitionPolicy *policy, TimestampTz at)
@@ -384,10 +396,11 @@ plan_partition(const IngestPartitionPolicy *policy, TimestampTz at)
 	List	   *statements = NIL;
 
 	check_no_default(table);
-	if (!ingest_range_covered(table, at) && ingest_range_step(at, &policy->every, &range))
+	if (!ingest_range_covered(table, at, false) && ingest_range_step(at, &policy->every, &range))
 	{
 		char	   *partition;
 
+		check_not_detaching(table, at);
 		ingest_range_cut(table, at, &range);
 		partition = qualified_name(RelationGetNamespace(table), choose_name(table, &range));
 		statements = lappend(statements,
@@ -436,7 +449,7 @@ static bool
 is_covered(Oid target, TimestampTz at)
 {
 	Relation	table = table_open(target, AccessShareLock);
-	bool		covered = ingest_range_covered(table, at);
+	bool		covered = ingest_range_covered(table, at, false);
 
 	table_close(table, AccessShareLock);
 	return covered;

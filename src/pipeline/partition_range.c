@@ -122,12 +122,10 @@ ingest_range_to_key(Oid type, TimestampTz at)
 
 /* ---- partitions that are there ---- */
 
-/* Range "i" of the bounds: from bound i - 1 to bound i, MINVALUE and MAXVALUE as infinities. */
+/* Bound "i"; range "i" goes from bound i - 1 to bound i.  MINVALUE and MAXVALUE are infinities. */
 static TimestampTz
-bound_at(Relation table, int i)
+bound_at(Relation table, PartitionBoundInfo bounds, int i)
 {
-	PartitionBoundInfo bounds = RelationGetPartitionDesc(table, true)->boundinfo;
-
 	switch (bounds->kind[i][0])
 	{
 		case PARTITION_RANGE_DATUM_MINVALUE:
@@ -141,32 +139,33 @@ bound_at(Relation table, int i)
 }
 
 static int
-count_bounds(Relation table)
+count_bounds(PartitionDesc desc)
 {
-	PartitionDesc desc = RelationGetPartitionDesc(table, true);
-
 	return desc->nparts > 0 ? desc->boundinfo->ndatums : 0;
 }
 
 bool
-ingest_range_covered(Relation table, TimestampTz at)
+ingest_range_covered(Relation table, TimestampTz at, bool with_detached)
 {
-	int			nbounds = count_bounds(table);
+	PartitionDesc desc = RelationGetPartitionDesc(table, !with_detached);
+	int			nbounds = count_bounds(desc);
 
 	for (int i = 1; i < nbounds; i++)
-		if (bound_at(table, i - 1) <= at && at < bound_at(table, i))
-			return RelationGetPartitionDesc(table, true)->boundinfo->indexes[i] >= 0;
+		if (bound_at(table, desc->boundinfo, i - 1) <= at &&
+			at < bound_at(table, desc->boundinfo, i))
+			return desc->boundinfo->indexes[i] >= 0;
 	return false;
 }
 
 void
 ingest_range_cut(Relation table, TimestampTz at, IngestTimeRange *range)
 {
-	int			nbounds = count_bounds(table);
+	PartitionDesc desc = RelationGetPartitionDesc(table, false);
+	int			nbounds = count_bounds(desc);
 
 	for (int i = 0; i < nbounds; i++)
 	{
-		TimestampTz bound = bound_at(table, i);
+		TimestampTz bound = bound_at(table, desc->boundinfo, i);
 
 		if (bound <= at)
 			range->from = Max(range->from, bound);
@@ -179,11 +178,11 @@ List *
 ingest_range_until(Relation table, TimestampTz limit)
 {
 	PartitionDesc desc = RelationGetPartitionDesc(table, true);
-	int			nbounds = count_bounds(table);
+	int			nbounds = count_bounds(desc);
 	List	   *found = NIL;
 
 	for (int i = 1; i < nbounds; i++)
-		if (desc->boundinfo->indexes[i] >= 0 && bound_at(table, i) <= limit)
+		if (desc->boundinfo->indexes[i] >= 0 && bound_at(table, desc->boundinfo, i) <= limit)
 			found = lappend_oid(found, desc->oids[desc->boundinfo->indexes[i]]);
 	return found;
 }

@@ -35,8 +35,11 @@ extern bool ingest_range_step(TimestampTz at, const Interval *every, IngestTimeR
 extern TimestampTz ingest_range_from_key(Oid type, Datum key);
 extern Datum ingest_range_to_key(Oid type, TimestampTz at);
 
-/* A partition of the table holds "at", a default partition aside.  raises: no */
-extern bool ingest_range_covered(Relation table, TimestampTz at);
+/*
+ * A partition of the table holds "at", a default partition aside; with or
+ * without one that is being detached concurrently.  raises: no
+ */
+extern bool ingest_range_covered(Relation table, TimestampTz at, bool with_detached);
 
 /* "at" is not covered: cut the range where it meets partitions that are there. */
 extern void ingest_range_cut(Relation table, TimestampTz at, IngestTimeRange *range);
