@@ -29,18 +29,17 @@
 #include "pipeline/partition.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
-#include "utils/snapmgr.h"
 
 /* Rows written by one call; more gain nothing. */
 #define CHUNK 1000
 
 /*
- * Beyond these, partitions that got no row lately are closed, and buffers are
- * not kept pinned.
+ * Beyond these, partitions that got no row lately are closed, and those that
+ * are opened keep no buffer pinned.
  */
-#define MAX_OPEN_LEAVES 256
+#define MAX_OPEN_LEAVES 1000
 #define MAX_SLOTS (16 * CHUNK)
-#define MAX_PINNED_LEAVES 32
+#define MAX_PINNED_LEAVES 64
 
 /* A partition, or the target itself. */
 typedef struct Leaf
@@ -51,8 +50,9 @@ typedef struct Leaf
 	ResultRelInfo *info;
 	TupleDesc	desc;			/* a copy: see next_slot() */
 	TupleConversionMap *map;	/* from the root, or NULL */
-	BulkInsertState bulk;
+	BulkInsertState bulk;		/* or NULL */
 	TupleTableSlot **slots;
+	int			max_slots;
 	int			nslots;			/* made */
 	int			nrows;			/* waiting in the first slots */
 	IngestLoadChecks *checks;	/* or NULL */
@@ -126,8 +126,10 @@ open_leaf(DirectLoad *load, Oid relid, int index)
 	if (!is_root)
 		leaf->map = convert_tuples_by_name(RelationGetDescr(load->root),
 										   RelationGetDescr(leaf->rel));
-	leaf->bulk = GetBulkInsertState();
-	leaf->slots = palloc(sizeof(TupleTableSlot *) * CHUNK);
+	if (load->nleaves < MAX_PINNED_LEAVES)
+		leaf->bulk = GetBulkInsertState();
+	leaf->max_slots = 16;
+	leaf->slots = palloc(sizeof(TupleTableSlot *) * leaf->max_slots);
 	leaf->checks = ingest_load_checks_open(leaf->rel, load->root, NULL);
 	leaf->has_generated = leaf->desc->constr && leaf->desc->constr->has_generated_stored;
 	leaf->next = load->leaves;
@@ -140,7 +142,8 @@ open_leaf(DirectLoad *load, Oid relid, int index)
 static void
 close_leaf(DirectLoad *load, Leaf *leaf)
 {
-	FreeBulkInsertState(leaf->bulk);
+	if (leaf->bulk)
+		FreeBulkInsertState(leaf->bulk);
 	ExecCloseIndices(leaf->info);
 	for (int i = 0; i < leaf->nslots; i++)
 		ExecDropSingleTupleTableSlot(leaf->slots[i]);
@@ -234,18 +237,27 @@ direct_end(IngestLoad *base)
  * A slot of the leaf's kind.  On the copied descriptor: one on the relation's
  * own would be entered into the resource owner, which is slow for thousands.
  */
+static void
+add_slot(DirectLoad *load, Leaf *leaf)
+{
+	MemoryContext old = MemoryContextSwitchTo(leaf->mcxt);
+
+	if (leaf->nslots == leaf->max_slots)
+	{
+		leaf->max_slots *= 2;
+		leaf->slots = repalloc(leaf->slots, sizeof(TupleTableSlot *) * leaf->max_slots);
+	}
+	leaf->slots[leaf->nslots++] = MakeSingleTupleTableSlot(leaf->desc,
+														   table_slot_callbacks(leaf->rel));
+	load->nslots++;
+	MemoryContextSwitchTo(old);
+}
+
 static inline TupleTableSlot *
 next_slot(DirectLoad *load, Leaf *leaf)
 {
 	if (leaf->nrows == leaf->nslots)
-	{
-		MemoryContext old = MemoryContextSwitchTo(leaf->mcxt);
-
-		leaf->slots[leaf->nslots++] = MakeSingleTupleTableSlot(leaf->desc,
-															   table_slot_callbacks(leaf->rel));
-		load->nslots++;
-		MemoryContextSwitchTo(old);
-	}
+		add_slot(load, leaf);
 	return leaf->slots[leaf->nrows];
 }
 
@@ -283,8 +295,6 @@ flush_leaf(DirectLoad *load, Leaf *leaf)
 	load->pending -= leaf->nrows;
 	leaf->nrows = 0;
 	leaf->idle = false;
-	if (load->nleaves > MAX_PINNED_LEAVES)
-		ReleaseBulkInsertStatePin(leaf->bulk);
 }
 
 static void
