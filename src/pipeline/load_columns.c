@@ -81,8 +81,14 @@ make_default(Relation target, AttrNumber number)
 
 	/* A domain may not like NULL. */
 	if (value == NULL && get_typtype(att->atttypid) == TYPTYPE_DOMAIN)
-		value = coerce_null_to_domain(att->atttypid, att->atttypmod, att->attcollation,
-									  att->attlen, att->attbyval);
+	{
+		int32		typmod = att->atttypmod;
+		Oid			base = getBaseTypeAndTypmod(att->atttypid, &typmod);
+
+		value = coerce_to_domain((Node *) makeNullConst(base, typmod, att->attcollation),
+								 base, typmod, att->atttypid, COERCION_IMPLICIT,
+								 COERCE_IMPLICIT_CAST, -1, false);
+	}
 	return value;
 }
 

@@ -41,6 +41,9 @@
  */
 #define MAX_NEW_PARTITIONS 400
 
+/* The same for those that one upkeep drops; the next goes on. */
+#define MAX_DROPS 200
+
 /* What is beyond now, when no bounds were given. */
 #define DEFAULT_PAST_YEARS 10
 #define DEFAULT_FUTURE_YEARS 1
@@ -485,17 +488,21 @@ drop_statement(Oid partition)
 					qualified_name(get_rel_namespace(partition), get_rel_name(partition)));
 }
 
-/* In a subtransaction: one that is in use or referenced must not keep the others. */
-static void
+/*
+ * In a subtransaction: one that is referenced must not keep the others.
+ * False: the table is in use, and those who come wait behind us.
+ */
+static bool
 try_to_drop(Oid target, Oid partition)
 {
 	MemoryContext oldcontext = CurrentMemoryContext;
 	ResourceOwner oldowner = CurrentResourceOwner;
 	char	   *sql = drop_statement(partition);
 	char	   *name = get_rel_name(partition);
+	volatile bool in_use = false;
 
 	if (sql == NULL)
-		return;
+		return true;
 	BeginInternalSubTransaction(NULL);
 	PG_TRY();
 	{
@@ -520,11 +527,13 @@ try_to_drop(Oid target, Oid partition)
 				 errmsg("could not drop partition \"%s\" of \"%s\"", name, get_rel_name(target)),
 				 errdetail("%s.", error->message),
 				 errhint("It is tried again later.")));
+		in_use = error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE;
 		FreeErrorData(error);
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(oldcontext);
 	CurrentResourceOwner = oldowner;
+	return !in_use;
 }
 
 static void
@@ -533,12 +542,14 @@ drop_old(const IngestPartitionPolicy *policy)
 	Relation	table = table_open(policy->target, AccessShareLock);
 	List	   *old = ingest_range_until(table, keep_limit(policy));
 	ListCell   *lc;
+	int			left = MAX_DROPS;
 
 	table_close(table, AccessShareLock);
 	foreach(lc, old)
 	{
 		CHECK_FOR_INTERRUPTS();
-		try_to_drop(policy->target, lfirst_oid(lc));
+		if (left-- == 0 || !try_to_drop(policy->target, lfirst_oid(lc)))
+			break;
 	}
 	list_free(old);
 }
