@@ -139,7 +139,7 @@ sub wait_for
 	}
 	fail($name);
 	diag "expected $expected, got $out $err";
-	my ($src, $status) = $node->psql('postgres', '\x \\\\ TABLE ingest.pipeline_status');
+	my ($src, $status) = $node->psql('postgres', q(\x\\ SELECT * FROM ingest.pipeline_status WHERE state <> 'stopped'));
 	diag $status // '';
 	return 0;
 }
