@@ -52,6 +52,16 @@ sub new
 sub brokers { return "127.0.0.1:$_[0]{port}" }
 sub pid { return $_[0]{pid} }
 
+# Settings by which our own tools log in.
+sub _login
+{
+	my ($self) = @_;
+	return () unless $self->{users};
+	my ($admin) = sort keys %{ $self->{users} };
+	return ('-X', 'security.protocol=sasl_plaintext', '-X', 'sasl.mechanisms=PLAIN',
+		'-X', "sasl.username=$admin", '-X', "sasl.password=$self->{users}{$admin}");
+}
+
 sub _java
 {
 	my ($self, @args) = @_;
@@ -74,7 +84,7 @@ sub _write_config
 		'inter.broker.listener.name' => 'CLIENT',
 		'listener.security.protocol.map' => "CLIENT:$protocol,CONTROLLER:PLAINTEXT",
 		'log.dirs' => "$self->{dir}/data",
-		'auto.create.topics.enable' => $self->{users} ? 'true' : 'false',
+		'auto.create.topics.enable' => 'false',
 		'offsets.topic.replication.factor' => 1,
 		'offsets.topic.num.partitions' => 2,
 		'transaction.state.log.replication.factor' => 1,
@@ -154,7 +164,7 @@ sub wait_until_up
 			$self->_fail('has ended');
 		}
 		my $socket = IO::Socket::INET->new(PeerAddr => $self->brokers, Timeout => 1);
-		return if $socket && ($self->{users} || $self->_topic(1, 'ping') eq '1');
+		return if $socket && $self->_topic(1, 'ping') eq '1';
 		sleep 0.1;
 	}
 	$self->_fail('did not come up');
@@ -187,7 +197,7 @@ sub _topic
 {
 	my ($self, $may_fail, @args) = @_;
 	my ($out, $err) = ('', '');
-	my $ok = IPC::Run::run([ _bin('topic'), $self->brokers, @args ], '>', \$out, '2>', \$err);
+	my $ok = IPC::Run::run([ _bin('topic'), $self->_login, $self->brokers, @args ], '>', \$out, '2>', \$err);
 	die "topic @args: $err" unless $ok || $may_fail;
 	chomp $out;
 	return $out;
@@ -247,11 +257,7 @@ sub _produce_command
 		push @command, $args{$name} if $name !~ /^(headers|stdin)$/;
 	}
 	push @command, map { ('-X', $_) } @{ $args{set} // [] };
-	push @command, '-X', 'security.protocol=sasl_plaintext', '-X', 'sasl.mechanisms=PLAIN',
-	  '-X', 'sasl.username=' . (sort keys %{ $self->{users} })[0],
-	  '-X', "sasl.password=$self->{users}{(sort keys %{ $self->{users} })[0]}"
-	  if $self->{users};
-	return \@command;
+	return [ @command, $self->_login ];
 }
 
 # Sensor messages; named arguments are the options of test/lib/produce.c.

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define TIMEOUT 30000			/* milliseconds */
 
@@ -244,33 +245,60 @@ static const struct
 	{NULL}
 };
 
+static void
+set(rd_kafka_conf_t *conf, const char *name, const char *value)
+{
+	char		error[256];
+
+	if (rd_kafka_conf_set(conf, name, value, error, sizeof(error)) != RD_KAFKA_CONF_OK)
+		fail("%s", error);
+}
+
+static void
+usage(void)
+{
+	fputs("usage: topic [-X name=value ...] BROKERS COMMAND ...\n"
+		  "       create NAME [PARTITIONS [config=value ...]]\n"
+		  "       partitions NAME NUMBER\n"
+		  "       delete NAME\n"
+		  "       truncate NAME PARTITION OFFSET\n"
+		  "       ends NAME\n"
+		  "       committed NAME GROUP PARTITIONS\n"
+		  "       ping\n", stderr);
+	exit(2);
+}
+
 int
 main(int argc, char **argv)
 {
 	rd_kafka_conf_t *conf = rd_kafka_conf_new();
 	char		error[256];
+	int			c;
 
-	for (int i = 0; argc >= 3 && commands[i].name; i++)
-		if (strcmp(commands[i].name, argv[2]) == 0 && argc - 3 >= commands[i].min_args)
+	set(conf, "log_level", "2");
+	while ((c = getopt(argc, argv, "+X:")) != -1)
+	{
+		char	   *value = c == 'X' ? strchr(optarg, '=') : NULL;
+
+		if (value == NULL)
+			usage();
+		*value++ = '\0';
+		set(conf, optarg, value);
+	}
+	argc -= optind;
+	argv += optind;
+	for (int i = 0; argc >= 2 && commands[i].name; i++)
+		if (strcmp(commands[i].name, argv[1]) == 0 && argc - 2 >= commands[i].min_args)
 		{
-			if (rd_kafka_conf_set(conf, "bootstrap.servers", argv[1], error, sizeof(error)) ||
-				rd_kafka_conf_set(conf, "log_level", "2", error, sizeof(error)))
-				fail("%s", error);
+			set(conf, "bootstrap.servers", argv[0]);
 			rk = rd_kafka_new(RD_KAFKA_PRODUCER, conf, error, sizeof(error));
 			if (rk == NULL)
 				fail("%s", error);
 			queue = rd_kafka_queue_new(rk);
-			commands[i].run(argc - 3, argv + 3);
+			commands[i].run(argc - 2, argv + 2);
 			rd_kafka_queue_destroy(queue);
 			rd_kafka_destroy(rk);
 			return 0;
 		}
-	fputs("usage: topic BROKERS create NAME [PARTITIONS [config=value ...]]\n"
-		  "       topic BROKERS partitions NAME NUMBER\n"
-		  "       topic BROKERS delete NAME\n"
-		  "       topic BROKERS truncate NAME PARTITION OFFSET\n"
-		  "       topic BROKERS ends NAME\n"
-		  "       topic BROKERS committed NAME GROUP PARTITIONS\n"
-		  "       topic BROKERS ping\n", stderr);
-	return 2;
+	usage();
 }

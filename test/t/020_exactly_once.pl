@@ -13,8 +13,8 @@ use Time::HiRes qw(sleep time);
 use IngestTest;
 use KafkaPeer;
 
-my $rounds = $ENV{INGEST_ROUNDS} // 8;
-my $seed = $ENV{INGEST_SEED} // int(time);
+my $rounds = $ENV{INGEST_ROUNDS} || 8;
+my $seed = $ENV{INGEST_SEED} || int(time);
 my $rate = 6000;
 srand $seed;
 diag "INGEST_ROUNDS=$rounds INGEST_SEED=$seed";

@@ -2,6 +2,7 @@
 use strict;
 use warnings;
 
+use Cwd qw(abs_path);
 use PostgreSQL::Test::Utils;
 use Test::More;
 
@@ -11,10 +12,10 @@ use KafkaPeer;
 my $canary = 'canary-9f3b7c1d';
 my $wrong = 'canary-wrong-55aa';
 my $kafka = KafkaPeer->new(users => { etl => $canary })->start;
-my $dir = PostgreSQL::Test::Utils::tempdir;
+my $dir = abs_path(PostgreSQL::Test::Utils::tempdir);
 my $node = start_node('security', conf => "log_min_messages = debug1\nlog_statement = none\nlog_min_error_statement = panic");
 
-# Topics by the tool cannot be made with a password; let the broker make them.
+$kafka->create_topic('sensors', 1);
 $kafka->send('sensors', [ 0, undef, undef, '{"sensor_id": "a", "temperature": 1, "ts": "2026-01-01T00:00:00Z", "seq": 0}' ]);
 $kafka->produce('sensors', count => 1000, seed => 1, partitions => 1);
 
