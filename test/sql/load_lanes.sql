@@ -181,6 +181,25 @@ SELECT * FROM ll_direct.keyed ORDER BY id;
 SELECT payload, sqlstate, message, detail FROM ll.letters WHERE pipeline = 'direct' ORDER BY payload;
 SELECT * FROM ll.differences('keyed');
 
+SELECT ll.define($$
+    CREATE TABLE folded (id integer, name text, key text GENERATED ALWAYS AS (name || '!') STORED);
+    CREATE UNIQUE INDEX folded_key ON folded (upper(key)) WHERE id < 10;
+    CREATE UNIQUE INDEX folded_id ON folded (id) NULLS NOT DISTINCT $$);
+SELECT * FROM ll.load('folded', $$
+{"id": 1, "name": "a"}
+{"id": 2, "name": "A"}
+{"id": 12, "name": "a"}
+{"id": 3, "name": "B"}
+{"id": null, "name": "c"}
+{"id": null, "name": "d"}
+{"id": 4, "name": "b"}
+{"id": 5, "name": null}
+{"id": 6, "name": null}
+$$);
+SELECT * FROM ll_direct.folded ORDER BY id;
+SELECT payload, message, detail FROM ll.letters WHERE pipeline = 'direct' ORDER BY payload;
+SELECT * FROM ll.differences('folded');
+
 -- Many rows, many of them duplicates, many flushes
 SELECT ll.define($$ CREATE TABLE many (id integer PRIMARY KEY, name text, at timestamptz DEFAULT '2026-01-01') $$);
 SELECT * FROM ll.load('many', (SELECT string_agg(format('{"id": %s, "name": "row %s", "at": "2026-01-01T00:00:00Z"}', i % 2900, i), E'\n') FROM generate_series(1, 3000) i));
