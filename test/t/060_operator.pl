@@ -27,9 +27,11 @@ fails_with($node, "SELECT ingest.start('reading')", '55000', qr/shared_preload_l
 drain_batches(1);
 is(value($node, "SELECT count(*), sum(messages) FROM ingest.batch_history"), '1|100', 'one batch when one is asked for');
 
-# A second run has to wait its turn; the first shows its progress and can be cancelled.
+# A second run has to wait its turn; the first, which a fault point holds in its
+# 21st batch, shows its progress and can be cancelled.
 my $log = PostgreSQL::Test::Utils::tempdir() . '/run';
-my $session = IPC::Run::start([ 'psql', '-X', '-d', $node->connstr('postgres'), '-c', "CALL ingest.run('reading')" ],
+my $session = IPC::Run::start([ 'psql', '-X', '-d', $node->connstr('postgres'), '-c', "LOAD 'ingest'",
+		'-c', "SET ingest.fault = 'before-commit:wait:20'", '-c', "CALL ingest.run('reading')" ],
 	'<', '/dev/null', '>', $log, '2>&1');
 wait_for($node, "SELECT count(*) > 0 FROM pg_stat_activity
 	WHERE query LIKE 'CALL ingest.run(''reading''): % messages in % batches, about % to go'", 't', 'run shows its progress');
