@@ -68,23 +68,6 @@ check_options(Jsonb *options)
 	}
 }
 
-static void
-name_schedule(void *arg)
-{
-	errcontext("argument \"schedule\"");
-}
-
-static void
-check_schedule(const char *text)
-{
-	ErrorContextCallback context = {error_context_stack, name_schedule, NULL};
-	IngestSchedule schedule;
-
-	error_context_stack = &context;
-	ingest_schedule_parse(text, &schedule);
-	error_context_stack = context.previous;
-}
-
 /* stored, with the keys of "changes" replaced, and those that are null removed */
 static Jsonb *
 merge_options(Jsonb *stored, Jsonb *changes)
@@ -218,7 +201,7 @@ ingest_sql_create_pipeline(PG_FUNCTION_ARGS)
 	options = merge_options(parse_jsonb("{}"), options);
 	ingest_pipeline_parse_options(options, &pl.options);
 	options = freeze_start(options, pl.options.start_at);
-	check_schedule(pl.schedule);
+	ingest_schedule_check(pl.schedule);
 	ingest_definition_check(&pl);
 	insert_pipeline(&pl, options);
 	tell_unloaded_columns(&pl);
@@ -342,7 +325,7 @@ ingest_sql_alter_pipeline(PG_FUNCTION_ARGS)
 	if (!PG_ARGISNULL(3))
 	{
 		pl->schedule = ingest_argument_text(fcinfo, 3, "schedule");
-		check_schedule(pl->schedule);
+		ingest_schedule_check(pl->schedule);
 	}
 	if (!PG_ARGISNULL(4))
 	{

@@ -21,6 +21,7 @@
 #include "storage/latch.h"
 #include "tcop/tcopprot.h"
 #include "utils/builtins.h"
+#include "worker/drain.h"
 #include "worker/worker.h"
 
 PGDLLEXPORT PG_FUNCTION_INFO_V1(ingest_sql_run);
@@ -36,11 +37,7 @@ typedef struct Drain
 	int64		batches;
 	IngestCounts total;
 	int			tries;			/* turns in a row that were rolled back */
-
-	/* Where to stop: the ends of the shards there were at the start. */
-	int			nends;
-	char	  **shards;
-	char	  **ends;
+	IngestDrain *ends;			/* where to stop */
 } Drain;
 
 /*
@@ -79,86 +76,12 @@ check_top_level(FunctionCallInfo fcinfo)
 				 errhint("CALL it by itself.")));
 }
 
-/* ---- what to reach ---- */
-
-static void
-find_ends(Drain *drain)
-{
-	IngestSource *src = ingest_run_source(drain->run);
-	IngestBatch *batch = ingest_run_batch(drain->run);
-	IngestError err = {0};
-
-	drain->nends = batch->nshards;
-	drain->shards = palloc0(sizeof(char *) * Max(batch->nshards, 1));
-	drain->ends = palloc0(sizeof(char *) * Max(batch->nshards, 1));
-	for (int i = 0; i < batch->nshards; i++)
-	{
-		drain->shards[i] = pstrdup(batch->shards[i].name);
-		if (!src->ops->find_end(src, &batch->shards[i], &drain->ends[i], &err))
-			ingest_error_report(&err, ERROR);
-	}
-}
-
-static const char *
-find_end_of(const Drain *drain, const IngestShard *shard)
-{
-	for (int i = 0; i < drain->nends; i++)
-		if (strcmp(drain->shards[i], shard->name) == 0)
-			return drain->ends[i];
-	return NULL;				/* it came later: not ours to drain */
-}
-
-/* Has everything up to the ends been fetched? */
-static bool
-is_drained(const Drain *drain)
-{
-	const IngestSourceOps *ops = ingest_run_source(drain->run)->ops;
-	IngestBatch *batch = ingest_run_batch(drain->run);
-
-	for (int i = 0; i < batch->nshards; i++)
-	{
-		const IngestShard *shard = &batch->shards[i];
-		const char *end = find_end_of(drain, shard);
-
-		if (end == NULL)
-			continue;
-		if (shard->position == NULL ||
-			(strcmp(shard->position, end) != 0 && ops->distance(end, shard->position) < 0))
-			return false;
-	}
-	return true;
-}
-
-/* Messages that are still to come; -1 when that cannot be said. */
-static int64
-count_left(const Drain *drain)
-{
-	const IngestSourceOps *ops = ingest_run_source(drain->run)->ops;
-	IngestBatch *batch = ingest_run_batch(drain->run);
-	int64		left = 0;
-
-	for (int i = 0; i < batch->nshards; i++)
-	{
-		const IngestShard *shard = &batch->shards[i];
-		const char *end = find_end_of(drain, shard);
-		int64		distance;
-
-		if (end == NULL || shard->position == NULL)
-			continue;
-		distance = ops->distance(shard->position, end);
-		if (distance < 0 && ops->distance(end, shard->position) < 0)
-			return -1;
-		left += Max(distance, 0);
-	}
-	return left;
-}
-
 /* ---- turns ---- */
 
 static void
 show_progress(const Drain *drain)
 {
-	int64		left = count_left(drain);
+	int64		left = ingest_drain_count_left(drain->ends, drain->run);
 	StringInfoData text;
 
 	initStringInfo(&text);
@@ -255,10 +178,14 @@ wait_for_source(pgsocket fd, long timeout)
 static void
 drain_pipeline(Drain *drain)
 {
+	IngestError err = {0};
+
 	bool		settled = false;	/* all that was there is committed */
 
 	assign_shards(drain);
-	find_ends(drain);
+	drain->ends = ingest_drain_begin(drain->run, CurrentMemoryContext, &err);
+	if (drain->ends == NULL)
+		ingest_error_report(&err, ERROR);
 	show_progress(drain);
 
 	for (;;)
@@ -278,7 +205,7 @@ drain_pipeline(Drain *drain)
 					return;
 				break;
 			case INGEST_READY_WAIT:
-				if (!is_drained(drain))
+				if (!ingest_drain_is_done(drain->ends, drain->run))
 				{
 					wait_for_source(fd, timeout);
 					break;

@@ -13,7 +13,7 @@
 #include "utils/timestamp.h"
 #include "worker/schedule.h"
 
-#define SCHEDULE_HINT "Use 'continuous', or an interval such as '5 minutes'."
+#define SCHEDULE_HINT "It is 'continuous', or an interval such as '5 minutes'."
 
 /* Five fields of digits, asterisks and the like: what cron understands. */
 static bool
@@ -47,34 +47,70 @@ add_interval(TimestampTz at, const Interval *every)
 												   IntervalPGetDatum(every)));
 }
 
-void
-ingest_schedule_parse(const char *text, IngestSchedule *schedule)
+/* What an interval's input function does, but without raising errors. */
+static bool
+parse_interval(const char *text, Interval *interval)
 {
-	Interval   *every;
+	struct pg_itm_in itm = {0};
+	int			nfields;
+	int			dtype;
+	char	   *fields[MAXDATEFIELDS];
+	int			types[MAXDATEFIELDS];
+	char		work[256];
+	int			error;
 
-	memset(schedule, 0, sizeof(*schedule));
-	if (strcmp(text, "continuous") == 0)
+	error = ParseDateTime(text, work, sizeof(work), fields, types, MAXDATEFIELDS, &nfields);
+	if (error == 0)
+		error = DecodeInterval(fields, types, nfields, INTERVAL_FULL_RANGE, &dtype, &itm);
+	if (error == DTERR_BAD_FORMAT)
 	{
-		schedule->continuous = true;
-		return;
+		char	   *copy = pstrdup(text);
+
+		error = DecodeISO8601Interval(copy, &dtype, &itm);
+		pfree(copy);
 	}
+	return error == 0 && dtype == DTK_DELTA && itmin2interval(&itm, interval) == 0;
+}
+
+static bool
+is_long_enough(const Interval *every)
+{
+	if (every->month < 0 || every->day < 0 || every->time < 0)
+		return false;
+	return every->month > 0 || every->day > 0 || every->time >= USECS_PER_SEC;
+}
+
+bool
+ingest_schedule_find(const char *text, IngestSchedule *schedule)
+{
+	memset(schedule, 0, sizeof(*schedule));
+	schedule->continuous = strcmp(text, "continuous") == 0;
+	return schedule->continuous ||
+		(parse_interval(text, &schedule->every) && is_long_enough(&schedule->every));
+}
+
+void
+ingest_schedule_check(const char *text)
+{
+	IngestSchedule schedule;
+
+	if (ingest_schedule_find(text, &schedule))
+		return;
 	if (looks_like_cron(text) || pg_strncasecmp(text, "after ", 6) == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("schedule \"%s\" is not supported", text),
 				 errdetail("This version knows no cron schedules, and none that follow another pipeline."),
 				 errhint(SCHEDULE_HINT)));
-
-	every = DatumGetIntervalP(DirectFunctionCall3(interval_in, CStringGetDatum(text),
-												  ObjectIdGetDatum(InvalidOid),
-												  Int32GetDatum(-1)));
-	if (every->month < 0 || every->day < 0 || every->time < 0 ||
-		(every->month == 0 && every->day == 0 && every->time < USECS_PER_SEC))
+	if (parse_interval(text, &schedule.every))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("schedule \"%s\" is shorter than a second", text),
 				 errhint(SCHEDULE_HINT)));
-	schedule->every = *every;
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("invalid value for argument \"%s\": \"%s\"", "schedule", text),
+			 errhint(SCHEDULE_HINT)));
 }
 
 TimestampTz

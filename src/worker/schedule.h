@@ -16,11 +16,16 @@ typedef struct IngestSchedule
 } IngestSchedule;
 
 /*
- * 'continuous', or an interval of at least a second such as '5 minutes'.
- * raises: ERRCODE_INVALID_PARAMETER_VALUE or ERRCODE_FEATURE_NOT_SUPPORTED,
- * with a hint.  xact: any
+ * 'continuous', or an interval of at least a second such as '5 minutes'.  False:
+ * it is neither.  raises: out of memory
  */
-extern void ingest_schedule_parse(const char *text, IngestSchedule *schedule);
+extern bool ingest_schedule_find(const char *text, IngestSchedule *schedule);
+
+/*
+ * raises: ERRCODE_INVALID_PARAMETER_VALUE or ERRCODE_FEATURE_NOT_SUPPORTED with
+ * a hint, when it is no schedule
+ */
+extern void ingest_schedule_check(const char *text);
 
 /*
  * The run after the one that was due at "previous" (0: there was none): runs

@@ -26,7 +26,6 @@
 #include "utils/builtins.h"
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
-#include "utils/resowner.h"
 #include "storage/ipc.h"
 #include "utils/timestamp.h"
 #include "worker/backoff.h"
@@ -357,43 +356,11 @@ check_login(const Row *row)
 	return false;
 }
 
-/* False: it cannot be understood. */
-static bool
-try_schedule(const char *text, IngestSchedule *schedule)
-{
-	MemoryContext oldcontext = CurrentMemoryContext;
-	ResourceOwner oldowner = CurrentResourceOwner;
-	volatile bool ok = true;
-
-	BeginInternalSubTransaction(NULL);
-	PG_TRY();
-	{
-		ingest_schedule_parse(text, schedule);
-		ReleaseCurrentSubTransaction();
-	}
-	PG_CATCH();
-	{
-		MemoryContextSwitchTo(oldcontext);
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-		ok = false;
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(oldcontext);
-	CurrentResourceOwner = oldowner;
-	return ok;
-}
-
 /* What was checked when it was written may have come from a dump, or by hand. */
 static bool
 check_schedule(const Row *row, IngestSchedule *schedule)
 {
-	if (strcmp(row->schedule, "continuous") == 0)
-	{
-		ingest_schedule_parse(row->schedule, schedule);
-		return true;
-	}
-	if (try_schedule(row->schedule, schedule))
+	if (ingest_schedule_find(row->schedule, schedule))
 		return true;
 	break_pipeline(row, ERRCODE_INVALID_PARAMETER_VALUE, "its schedule cannot be understood",
 				   "Set another with ingest.alter_pipeline(), then ingest.start().");
@@ -692,41 +659,58 @@ back_off(TimestampTz now)
 			 errhint("You might need to increase max_worker_processes.")));
 }
 
+static bool
+is_running_worker(const IngestProcess *process)
+{
+	return is_ours(process) && process->kind == INGEST_PROCESS_WORKER &&
+		process->state == INGEST_PROCESS_RUNNING && !process->stop;
+}
+
+/* The worker that has run longest and was not yet asked to make room, or NULL; hold the lock. */
+static IngestProcess *
+find_longest_running(int *yielding)
+{
+	IngestProcess *oldest = NULL;
+
+	*yielding = 0;
+	for (int i = 0; i < ingest_process_count(); i++)
+	{
+		IngestProcess *process = ingest_process_get(i);
+
+		if (!is_running_worker(process))
+			continue;
+		if (process->yield)
+			(*yielding)++;
+		else if (oldest == NULL || process->started_at < oldest->started_at)
+			oldest = process;
+	}
+	return oldest;
+}
+
 /*
- * Some pipelines wait: those that have run for a while make room, the longest
- * running first, one for each that waits.
+ * Let so many workers make room, the longest running first; only those that
+ * have run for slice milliseconds.
  */
 static void
-make_room(int waiting, TimestampTz now)
+make_room(int count, int slice, TimestampTz now)
 {
-	while (waiting-- > 0)
+	ingest_process_lock(true);
+	for (;;)
 	{
-		IngestProcess *oldest = NULL;
+		int			yielding;
+		IngestProcess *process = find_longest_running(&yielding);
 
-		ingest_process_lock(true);
-		for (int i = 0; i < ingest_process_count(); i++)
-		{
-			IngestProcess *process = ingest_process_get(i);
-
-			if (is_ours(process) && process->kind == INGEST_PROCESS_WORKER &&
-				process->state == INGEST_PROCESS_RUNNING && !process->yield && !process->stop &&
-				(oldest == NULL || process->started_at < oldest->started_at))
-				oldest = process;
-		}
-		if (oldest && !TimestampDifferenceExceeds(oldest->started_at, now, SLICE_MS))
-		{
-			wake_no_later_than(TimestampTzPlusMilliseconds(oldest->started_at, SLICE_MS + 1));
-			oldest = NULL;
-		}
-		if (oldest)
-		{
-			oldest->yield = true;
-			ingest_process_wake(oldest->pid);
-		}
-		ingest_process_unlock();
-		if (oldest == NULL)
+		if (process == NULL || yielding >= count)
 			break;
+		if (!TimestampDifferenceExceeds(process->started_at, now, slice))
+		{
+			wake_no_later_than(TimestampTzPlusMilliseconds(process->started_at, slice + 1));
+			break;
+		}
+		process->yield = true;
+		ingest_process_wake(process->pid);
 	}
+	ingest_process_unlock();
 }
 
 static void
@@ -757,8 +741,10 @@ start_workers(int in_use)
 		waiting--;
 	}
 	ingest_process_self->full = waiting > 0;
-	if (waiting > 0)
-		make_room(waiting, now);
+	if (in_use > ingest_guc_max_workers)
+		make_room(in_use - ingest_guc_max_workers, 0, now);
+	else if (waiting > 0)
+		make_room(waiting, SLICE_MS, now);
 }
 
 static void

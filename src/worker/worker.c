@@ -100,8 +100,7 @@ adopt_definition(Worker *w)
 	if (w->schedule == NULL)
 	{
 		w->schedule = MemoryContextStrdup(w->mcxt, pl->schedule);
-		ingest_schedule_parse(pl->schedule, &schedule);
-		w->continuous = schedule.continuous;
+		w->continuous = !ingest_schedule_find(pl->schedule, &schedule) || schedule.continuous;
 	}
 	if (w->name == NULL || strcmp(w->name, pl->name) != 0)
 	{

@@ -1,0 +1,52 @@
+# librdkafka's mock cluster as a peer: up at once, and without Java; for tests
+# that are not about Kafka.
+#
+#   my $broker = MockBroker->new('sensors:4');
+#   $broker->produce('sensors', count => 1000);
+package MockBroker;
+
+use strict;
+use warnings;
+
+use IPC::Run;
+
+sub _bin { return ($ENV{INGEST_TEST_BIN} // die 'INGEST_TEST_BIN is not set') . '/' . shift }
+
+sub new
+{
+	my ($class, @topics) = @_;
+	my $self = bless { out => '', err => '' }, $class;
+	$self->{process} = IPC::Run::start([ _bin('mockbroker'), @topics ], '>', \$self->{out}, '2>', \$self->{err});
+	IPC::Run::pump($self->{process}) until $self->{out} =~ /brokers (\S+)\n/;
+	$self->{brokers} = $1;
+	return $self;
+}
+
+sub brokers { return $_[0]{brokers} }
+
+# Options as of test/lib/produce.c.
+sub produce
+{
+	my ($self, $topic, %args) = @_;
+	my ($out, $err) = ('', '');
+	IPC::Run::run([ _bin('produce'), '--brokers', $self->{brokers}, '--topic', $topic,
+			map { ("--$_", $args{$_}) } sort keys %args ], '>', \$out, '2>', \$err)
+	  or die "produce: $err";
+	return;
+}
+
+# Answers nothing any more / answers again.
+sub freeze { return $_[0]{process}->signal('STOP') }
+sub thaw { return $_[0]{process}->signal('CONT') }
+
+sub DESTROY
+{
+	my ($self) = @_;
+	local $?;
+	return unless $self->{process};
+	$self->{process}->signal('CONT');
+	$self->{process}->kill_kill(grace => 1);
+	return;
+}
+
+1;
