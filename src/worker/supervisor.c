@@ -41,6 +41,9 @@
 /* A worker asked to stop finishes its turn; after this it is terminated. */
 #define STOP_PATIENCE_MS	5000
 
+/* The same for one that is not in a turn, but perhaps asks a peer that is silent. */
+#define STOP_PATIENCE_IDLE_MS	300
+
 /* While others wait for a slot, a worker runs this long before it makes room. */
 #define SLICE_MS			30000
 
@@ -459,16 +462,19 @@ read_upkeep_interval(void)
 static void
 ask_to_stop(int index, IngestProcess *process, TimestampTz now)
 {
+	int			patience = process->phase == INGEST_PHASE_LOADING ?
+		STOP_PATIENCE_MS : STOP_PATIENCE_IDLE_MS;
+
 	if (stop_since[index] == 0)
 	{
 		stop_since[index] = now;
 		process->stop = true;
 		ingest_process_wake(process->pid);
 	}
-	else if (TimestampDifferenceExceeds(stop_since[index], now, STOP_PATIENCE_MS))
+	else if (TimestampDifferenceExceeds(stop_since[index], now, patience))
 		ingest_process_terminate(process);
 	if (!process->terminated)
-		wake_no_later_than(TimestampTzPlusMilliseconds(stop_since[index], STOP_PATIENCE_MS + 1));
+		wake_no_later_than(TimestampTzPlusMilliseconds(stop_since[index], patience + 1));
 }
 
 static bool

@@ -407,6 +407,7 @@ retry_later(Worker *w, const IngestError *err)
 
 	ingest_process_self->look = false;
 	wait_until(w, retry_at);
+	w->looked_at = 0;			/* the next try begins with a look at the definition */
 }
 
 /* No failure yet: somebody else was in the way. */
