@@ -459,18 +459,18 @@ read_upkeep_interval(void)
 
 /* ---- stopping ---- */
 
+/*
+ * It was asked to stop, or to make room: end it when it does not hear, or does
+ * not come to an end.
+ */
 static void
-ask_to_stop(int index, IngestProcess *process, TimestampTz now)
+see_it_end(int index, IngestProcess *process, TimestampTz now)
 {
 	int			patience = process->phase == INGEST_PHASE_LOADING ?
 		STOP_PATIENCE_MS : STOP_PATIENCE_IDLE_MS;
 
 	if (stop_since[index] == 0)
-	{
 		stop_since[index] = now;
-		process->stop = true;
-		ingest_process_wake(process->pid);
-	}
 	else if (TimestampDifferenceExceeds(stop_since[index], now, patience))
 		ingest_process_terminate(process);
 	if (!process->terminated)
@@ -500,8 +500,13 @@ review_workers(bool changed)
 		if (!is_ours(process) || process->kind != INGEST_PROCESS_WORKER)
 			continue;
 		in_use++;
-		if (!should_run(process))
-			ask_to_stop(i, process, now);
+		if (!should_run(process) && !process->stop)
+		{
+			process->stop = true;
+			ingest_process_wake(process->pid);
+		}
+		if (process->stop || process->yield)
+			see_it_end(i, process, now);
 		else if (changed)
 		{
 			process->look = true;
@@ -715,6 +720,7 @@ make_room(int count, int slice, TimestampTz now)
 		}
 		process->yield = true;
 		ingest_process_wake(process->pid);
+		wake_no_later_than(TimestampTzPlusMilliseconds(now, STOP_PATIENCE_IDLE_MS));
 	}
 	ingest_process_unlock();
 }

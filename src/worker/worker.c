@@ -18,7 +18,6 @@
 #include "catalog/state.h"
 #include "common/pg_prng.h"
 #include "core/compat.h"
-#include "core/fault.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "pipeline/turn.h"
@@ -26,6 +25,7 @@
 #include "storage/latch.h"
 #include "storage/lwlock.h"
 #include "storage/pmsignal.h"
+#include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/timeout.h"
@@ -41,6 +41,12 @@
 /* An idle worker looks at its definition at least this often. */
 #define LOOK_INTERVAL_MS	60000
 
+/*
+ * What ended the process before may end this one, too: an error it left is taken
+ * for over when this one has lived for a while, or has committed a batch.
+ */
+#define PROBATION_MS		5000
+
 /* Deadlocks and positions moved by somebody else: tries before it is a failure. */
 #define MAX_QUICK_TRIES		5
 #define QUICK_PAUSE_MS		50
@@ -54,6 +60,7 @@ typedef struct Worker
 
 	IngestRun  *run;			/* NULL: to be opened */
 	char	   *name;			/* of the pipeline */
+	char	   *activity;		/* what pg_stat_activity shows during work */
 	char	   *schedule;
 	IngestDrain *drain;			/* of a scheduled run, once it is assigned */
 	bool		continuous;
@@ -61,6 +68,7 @@ typedef struct Worker
 	int			attempts;		/* failures in a row */
 	int			quick_tries;
 	bool		unwell;			/* the state may show an error that is over */
+	TimestampTz probation;		/* not before this; 0 when the error was met here */
 	bool		unproven;		/* no batch committed since the start or an error */
 	TimestampTz looked_at;		/* at the definition */
 } Worker;
@@ -84,6 +92,11 @@ show_name(Worker *w)
 	char	   *text = psprintf("ingest: %s[%d]", w->name, w->ordinal);
 
 	SetConfigOption("application_name", text, PGC_USERSET, PGC_S_SESSION);
+	pfree(text);
+	if (w->activity)
+		pfree(w->activity);
+	text = psprintf("turns of pipeline %s", quote_identifier(w->name));
+	w->activity = MemoryContextStrdup(w->mcxt, text);
 	pfree(text);
 }
 
@@ -172,7 +185,7 @@ check_requests(Worker *w, IngestError *err)
 static void
 note_recovery(Worker *w)
 {
-	if (!w->unwell)
+	if (!w->unwell || w->probation > GetCurrentTimestamp())
 		return;
 	ingest_session_begin();
 	ingest_state_recovered(w->id);
@@ -234,6 +247,12 @@ wait_for_source(Worker *w, pgsocket fd, long timeout)
 
 	if (wait_event == 0)
 		wait_event = ingest_compat_wait_event("IngestSourceFetch");
+	if (w->unwell)
+	{
+		long		left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), w->probation) + 1;
+
+		timeout = timeout < 0 ? left : Min(timeout, left);
+	}
 	wait_for(w, INGEST_PHASE_WAITING, fd, timeout, wait_event);
 }
 
@@ -245,7 +264,7 @@ make_turn(Worker *w, IngestError *err)
 	IngestCounts counts;
 
 	ingest_process_set_phase(INGEST_PHASE_LOADING);
-	pgstat_report_activity(STATE_RUNNING, w->name);
+	pgstat_report_activity(STATE_RUNNING, w->activity);
 	if (!ingest_run_turn(w->run, &ingest_session_xact, &counts, err))
 		return false;
 	note_batch(w, &counts);
@@ -256,7 +275,7 @@ static bool
 assign_shards(Worker *w, IngestError *err)
 {
 	ingest_process_set_phase(INGEST_PHASE_ASSIGNING);
-	pgstat_report_activity(STATE_RUNNING, w->name);
+	pgstat_report_activity(STATE_RUNNING, w->activity);
 	if (!ingest_run_assign(w->run, &ingest_session_xact, err))
 		return false;
 	if (!w->continuous && w->drain == NULL)
@@ -403,6 +422,7 @@ retry_later(Worker *w, const IngestError *err)
 	ingest_session_commit();
 	MemoryContextSwitchTo(w->mcxt);
 	w->unwell = w->unproven = true;
+	w->probation = 0;
 	ingest_error_report(err, LOG);
 
 	ingest_process_self->look = false;
@@ -485,6 +505,7 @@ ingest_worker_main(Datum arg)
 	ingest_marker_leave();
 	w.id = ingest_process_self->pipeline_id;
 	w.ordinal = ingest_process_self->ordinal;
+	w.probation = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), PROBATION_MS);
 	context.previous = error_context_stack;
 	error_context_stack = &context;
 

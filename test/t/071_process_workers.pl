@@ -69,6 +69,8 @@ sub terminate_in
 }
 
 terminate_in('idle', 'one', 'waiting');
+like(value($node, "SELECT last_error FROM ingest.pipeline_status WHERE name = 'one'"), qr/ended unexpectedly/,
+	'A04: which is shown for a while');
 wait_for($node, "SELECT state || attempts FROM ingest.pipeline_status WHERE name = 'one'", 'running0',
 	'A04: and is well again');
 

@@ -203,16 +203,53 @@ wait_for($node, "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'ing
 	'A14: another version: nobody runs');
 sleep 2;
 is(count_log($node, qr/has version 99 there/, $offset), 1, 'A14: and one line says why');
-$node->safe_psql('bare', "UPDATE pg_extension SET extversion = (SELECT extversion FROM pg_available_extension_versions v
-	WHERE v.name = 'ingest' LIMIT 1) WHERE false");
 
 # ---- A13: ALTER EXTENSION UPDATE
 
-my $share = "$ENV{PG_TEST_SHARE}" if $ENV{PG_TEST_SHARE};
 my $version = value($node, "SELECT extversion FROM pg_extension WHERE extname = 'ingest'");
-$worker = worker_pid($node, 'flow');
+my @before = split / /, value($node, "SELECT string_agg(pid::text, ' ') FROM ingest._workers()");
 $node->safe_psql('postgres', "ALTER EXTENSION ingest UPDATE TO '$version'");
-wait_for($node, "SELECT count(*) FROM ingest._workers() WHERE pid <> $worker", '2', 'A13: new workers after ALTER EXTENSION UPDATE');
+wait_for_workers('postgres', 2, 'A13: workers after ALTER EXTENSION UPDATE');
+is(value($node, "SELECT count(*) FROM ingest._workers() WHERE pid IN (" . join(',', @before) . ')'), '0', 'A13: new ones');
+
+SKIP:
+{
+	my $dir = `pg_config --sharedir`;
+	chomp $dir;
+	skip 'cannot install another version', 4 unless -w "$dir/extension";
+	my @files = ("$dir/extension/ingest--$version--99.sql", "$dir/extension/ingest--99--$version.sql");
+	append_to_file($_, "SELECT pg_sleep(0.5);\n") foreach @files;
+	takes_at_most(3, 'A13: UPDATE', sub { $node->safe_psql('postgres', "ALTER EXTENSION ingest UPDATE TO '99'") });
+	sleep 1;
+	is(workers($node), '0', 'A13: SQL objects of another version: nobody runs');
+	$node->safe_psql('postgres', "ALTER EXTENSION ingest UPDATE TO '$version'");
+	wait_for_workers('postgres', 2, 'A13: of the right one: they run');
+	is(count_log($node, qr/deadlock detected/), 0, 'A13: no deadlock');
+	unlink @files;
+}
+
+# ---- upkeep: ranges ahead, old ones, the history of batches
+
+$node->safe_psql('postgres', q(
+	CREATE TABLE kept_up (at timestamptz NOT NULL) PARTITION BY RANGE (at);
+	SELECT ingest.manage_partitions('kept_up', every => '1 hour', keep => '2 hours', ahead => 3);
+	SELECT ingest.alter_pipeline('flow', options => '{"history": 3, "batch_wait": 0, "batch_rows": 10}')));
+$broker->produce('flow', count => 200, first => 1000);
+wait_for($node, 'SELECT count(*) FROM flow WHERE seq >= 1000', '200', 'some batches');
+my $accounts = 'SELECT read, written FROM ingest.pipeline_status WHERE name = \'flow\'';
+my $total = value($node, $accounts);
+$node->safe_psql('postgres', q(DO $$ BEGIN
+	EXECUTE (SELECT string_agg(format('DROP TABLE %s', inhrelid::regclass), ';') FROM pg_inherits WHERE inhparent = 'kept_up'::regclass);
+	EXECUTE format('CREATE TABLE kept_up_old PARTITION OF kept_up FOR VALUES FROM (%L) TO (%L)',
+		date_trunc('hour', now()) - interval '9 hours', date_trunc('hour', now()) - interval '8 hours');
+	END $$));
+cmp_ok(value($node, 'SELECT count(*) FROM ingest._batch'), '>', 3, 'a history');
+$node->safe_psql('postgres', 'SELECT pg_terminate_backend(' . supervisor_pid($node) . ')');
+wait_for($node, "SELECT count(*) >= 3 FROM pg_inherits WHERE inhparent = 'kept_up'::regclass", 't', 'upkeep: ranges ahead');
+wait_for($node, "SELECT to_regclass('kept_up_old') IS NULL", 't', 'upkeep: old ranges go');
+wait_for($node, 'SELECT count(*) FROM ingest._batch', '3', 'upkeep: the history is trimmed');
+is(value($node, $accounts), $total, 'upkeep: the sums stay');
+wait_for($node, "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'ingest upkeep'", '0', 'upkeep: ends');
 
 $node->stop('fast');
 done_testing();
