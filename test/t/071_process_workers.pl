@@ -157,7 +157,7 @@ sub breaks_and_mends
 	wait_for($node, "SELECT state FROM ingest.pipeline_status WHERE name = 'three'", 'broken', "$name: broken");
 	like(value($node, "SELECT last_error || ' ' || hint FROM ingest.pipeline_status WHERE name = 'three'"), $like,
 		"$name: says why");
-	is(workers($node), '0', "$name: no worker");
+	wait_for($node, 'SELECT count(*) FROM ingest._workers()', '0', "$name: no worker");
 	$node->safe_psql('postgres', "$mend; SELECT ingest.start('three')");
 	wait_for($node, "SELECT state || running FROM ingest.pipeline_status WHERE name = 'three'", 'running1', "$name: mended");
 	return;
