@@ -11,7 +11,7 @@ use MockBroker;
 use ProcessTest;
 
 my $broker = MockBroker->new('one:2', 'two:2', 'three:1');
-my $node = start_node('workers', conf => "log_min_messages = log\n");
+my $node = start_node('workers');
 create_server($node, $broker);
 # Somebody listens there, and never says a word.
 my $silent = MockBroker->new('silent:1');

@@ -14,7 +14,7 @@ use ProcessTest;
 my $broker = MockBroker->new('flow:2', 'other:1');
 my $silent = MockBroker->new('silent:1');
 $silent->freeze;
-my $node = start_node('databases', conf => "log_min_messages = log\n");
+my $node = start_node('databases');
 
 sub supervisors
 {

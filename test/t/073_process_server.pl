@@ -33,7 +33,7 @@ sub prepare
 	return;
 }
 
-my $node = start_node('server', conf => "log_min_messages = log\nrestart_after_crash = on\n"
+my $node = start_node('server', conf => "restart_after_crash = on\n"
 	  . "wal_level = replica\nmax_wal_senders = 5\nhot_standby = on\n");
 prepare($node);
 $broker->produce('slow', count => 10);
