@@ -26,7 +26,7 @@ void
 ingest_fault_init(void)
 {
 	DefineCustomStringVariable("ingest.fault",
-							   "Sets a fault point to fail at, as point:action[:skip].",
+							   "Sets a fault point to fail at, as point:action[:skip[:pid]].",
 							   NULL, &fault, "", PGC_SUSET, 0, NULL, NULL, NULL);
 }
 
@@ -73,6 +73,7 @@ ingest_fault_reach(const char *point)
 	size_t		len = strlen(point);
 	const char *action;
 	const char *skip;
+	const char *pid;
 
 	if (fault == NULL || strncmp(fault, point, len) != 0 || fault[len] != ':')
 		return;
@@ -86,6 +87,9 @@ ingest_fault_reach(const char *point)
 	}
 	action = fault + len + 1;
 	skip = strchr(action, ':');
+	pid = skip ? strchr(skip + 1, ':') : NULL;
+	if (pid && atoi(pid + 1) != MyProcPid)
+		return;
 	if (passed++ == (skip ? atoi(skip + 1) : 0))
 		fail(point, action);
 }

@@ -3,8 +3,9 @@
  *		Named places where a test can make this process fail.
  *
  * Compiled in by make FAULTS=1 only; otherwise INGEST_FAULT() is nothing.  The
- * setting ingest.fault holds "point:action[:skip]", for instance
- * "before-commit:kill" or "after-fetch:error:3" (the fourth time).  Actions:
+ * setting ingest.fault holds "point:action[:skip[:pid]]", for instance
+ * "before-commit:kill" or "after-fetch:error:3" (the fourth time); with a process
+ * id others pass, so that a worker that comes back is not hit again.  Actions:
  * error (ERROR), fatal, exit (exit code 1), kill (SIGKILL to ourselves), abort,
  * wait (until the setting changes).
  *
