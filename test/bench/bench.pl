@@ -51,7 +51,8 @@ sub ask
 	my ($session, $sql, $meanwhile) = @_;
 	print { $session->{in} } "$sql;\n\\echo <done>\n";
 	$session->{in}->flush;
-	until ($session->{buffer} =~ s/\A(.*?)^<done>\n//ms)
+	my $end;
+	while (($end = index($session->{buffer}, "<done>\n")) < 0)
 	{
 		if ($session->{select}->can_read(0.1))
 		{
@@ -60,7 +61,8 @@ sub ask
 		}
 		$meanwhile->() if $meanwhile;
 	}
-	my $answer = $1;
+	my $answer = substr $session->{buffer}, 0, $end;
+	substr($session->{buffer}, 0, $end + length "<done>\n") = '';
 	chomp $answer;
 	return $answer;
 }
@@ -138,11 +140,14 @@ my $columns = 'sensor_id text, temperature float8, humidity float8, pressure flo
 sub create_table
 {
 	my ($session) = @_;
-	ask($session, 'DROP TABLE IF EXISTS reading; CREATE TABLE reading (' . sprintf($columns, ' NOT NULL')
+	ask($session, 'SET client_min_messages = warning; DROP TABLE IF EXISTS reading; CREATE TABLE reading (' . sprintf($columns, ' NOT NULL')
 		  . ') PARTITION BY RANGE (event_time)');
-	ask($session, q(SELECT format('CREATE TABLE reading_%s PARTITION OF reading FOR VALUES FROM (%L) TO (%L)',
-		to_char(d, 'YYYYMMDD'), d, d + interval '1 day')
-		FROM generate_series('2026-01-01 00:00+00'::timestamptz, '2026-01-28 00:00+00', '1 day') d \gexec));
+	ask($session, q(DO $$ BEGIN
+		FOR i IN 0 .. 27 LOOP
+			EXECUTE format('CREATE TABLE reading_%s PARTITION OF reading FOR VALUES FROM (%L) TO (%L)',
+				i, timestamptz '2026-01-01 00:00+00' + i * interval '1 day', timestamptz '2026-01-02 00:00+00' + i * interval '1 day');
+		END LOOP;
+	END $$));
 	return;
 }
 

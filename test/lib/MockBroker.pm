@@ -10,6 +10,11 @@ use warnings;
 
 use IPC::Run;
 
+# A test's file-scoped variables are destroyed in no certain order, IPC::Run's own
+# perhaps first: whoever is left at the end is ended by pid.
+my %live;
+END { kill 'KILL', keys %live if %live }
+
 sub _bin { return ($ENV{INGEST_TEST_BIN} // die 'INGEST_TEST_BIN is not set') . '/' . shift }
 
 sub new
@@ -19,6 +24,7 @@ sub new
 	$self->{process} = IPC::Run::start([ _bin('mockbroker'), @topics ], '>', \$self->{out}, '2>', \$self->{err});
 	IPC::Run::pump($self->{process}) until $self->{out} =~ /brokers (\S+)\n/;
 	$self->{brokers} = $1;
+	$live{ $self->{pid} = $self->{process}->{KIDS}->[0]->{PID} } = 1;
 	return $self;
 }
 
@@ -46,6 +52,7 @@ sub DESTROY
 	return unless $self->{process};
 	$self->{process}->signal('CONT');
 	$self->{process}->kill_kill(grace => 1);
+	delete $live{ $self->{pid} };
 	return;
 }
 
