@@ -8,7 +8,7 @@
 #include "utils/guc.h"
 
 int			ingest_guc_max_workers = 8;
-int			ingest_guc_fetch_memory = 64 * 1024;
+int			ingest_guc_fetch_memory = 128 * 1024;
 int			ingest_guc_retry_min = 1000;
 int			ingest_guc_retry_max = 5 * 60 * 1000;
 
@@ -33,8 +33,8 @@ static const IntSetting settings[] = {
 	},
 	{
 		"ingest.fetch_memory",
-		"Sets how much a worker's source may fetch ahead.",
-		NULL,
+		"Sets how much memory a worker's source may use to fetch ahead.",
+		"Half of it for the bytes of messages, half for keeping account of them.",
 		&ingest_guc_fetch_memory, 1024, 1024 * 1024, PGC_SIGHUP, GUC_UNIT_KB
 	},
 	{

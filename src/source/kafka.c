@@ -411,7 +411,9 @@ set_user_conf(rd_kafka_conf_t *conf, const KafkaOptions *options, IngestError *e
 	ListCell   *lc;
 	bool		sasl = strncmp(protocols[options->protocol], "sasl", 4) == 0;
 
-	if (!set_conf(conf, "bootstrap.servers", options->brokers, err) ||
+	/* One answer must not be a multiple of what may be queued; a user may know better. */
+	if (!set_conf(conf, "fetch.max.bytes", "8388608", err) ||
+		!set_conf(conf, "bootstrap.servers", options->brokers, err) ||
 		!set_conf(conf, "client.id", options->client_id, err) ||
 		!set_conf(conf, "security.protocol", protocols[options->protocol], err))
 		return false;
@@ -431,16 +433,23 @@ set_user_conf(rd_kafka_conf_t *conf, const KafkaOptions *options, IngestError *e
 	return true;
 }
 
+/* What the library needs for a message beside its bytes, measured with 2.0.2. */
+#define MESSAGE_OVERHEAD 320
+
 /*
- * Ours to decide.  The queue's bounds are on bytes: with the library's own low
- * bound on messages a full queue makes its fetcher pause for up to a second.
+ * Ours to decide.  Half of fetch_memory is for the bytes of messages, half for
+ * what the library needs to keep them, so that neither large nor many small ones
+ * take more.
  */
 static bool
 set_own_conf(rd_kafka_conf_t *conf, IngestError *err)
 {
 	char		kbytes[32];
+	char		messages[32];
 
-	snprintf(kbytes, sizeof(kbytes), "%d", ingest_guc_fetch_memory);
+	snprintf(kbytes, sizeof(kbytes), "%d", ingest_guc_fetch_memory / 2);
+	snprintf(messages, sizeof(messages), INT64_FORMAT,
+			 (int64) ingest_guc_fetch_memory * 1024 / 2 / MESSAGE_OVERHEAD);
 	return set_conf(conf, "enable.auto.commit", "false", err) &&
 		set_conf(conf, "enable.auto.offset.store", "false", err) &&
 		set_conf(conf, "enable.partition.eof", "true", err) &&
@@ -448,7 +457,7 @@ set_own_conf(rd_kafka_conf_t *conf, IngestError *err)
 		set_conf(conf, "isolation.level", "read_committed", err) &&
 		set_conf(conf, "check.crcs", "true", err) &&
 		set_conf(conf, "allow.auto.create.topics", "false", err) &&
-		set_conf(conf, "queued.min.messages", "1000000", err) &&
+		set_conf(conf, "queued.min.messages", messages, err) &&
 		set_conf(conf, "queued.max.messages.kbytes", kbytes, err);
 }
 
