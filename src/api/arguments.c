@@ -7,6 +7,7 @@
 
 #include "access/table.h"
 #include "api/arguments.h"
+#include "core/compat.h"
 #include "miscadmin.h"
 #include "pipeline/load.h"
 #include "pipeline/rules.h"
@@ -18,7 +19,7 @@
 #include "utils/rel.h"
 #include "worker/worker.h"
 
-static void pg_attribute_noreturn()
+pg_noreturn static void
 raise_null(const char *name)
 {
 	ereport(ERROR,

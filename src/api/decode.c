@@ -9,6 +9,7 @@
 #include "access/table.h"
 #include "api/arguments.h"
 #include "catalog/pg_class.h"
+#include "core/compat.h"
 #include "foreign/foreign.h"
 #include "format/format.h"
 #include "funcapi.h"
@@ -70,7 +71,7 @@ parse_options(const IngestFormatOps *format, Jsonb *options)
 	return parsed;
 }
 
-static void pg_attribute_noreturn()
+pg_noreturn static void
 raise_bad(const IngestRowError *error)
 {
 	StringInfoData detail;

@@ -102,7 +102,7 @@ may_try_again(const Drain *drain, const IngestError *err)
 }
 
 /* An error ends the call; when the pipeline is gone, that is what there is to say. */
-static void pg_attribute_noreturn()
+pg_noreturn static void
 raise_failure(const Drain *drain, const IngestError *err)
 {
 	const IngestPipeline *pl = ingest_run_pipeline(drain->run);
@@ -178,14 +178,13 @@ wait_for_source(pgsocket fd, long timeout)
 static void
 drain_pipeline(Drain *drain)
 {
-	IngestError err = {0};
-
+	IngestError unready = {0};
 	bool		settled = false;	/* all that was there is committed */
 
 	assign_shards(drain);
-	drain->ends = ingest_drain_begin(drain->run, CurrentMemoryContext, &err);
+	drain->ends = ingest_drain_begin(drain->run, CurrentMemoryContext, &unready);
 	if (drain->ends == NULL)
-		ingest_error_report(&err, ERROR);
+		ingest_error_report(&unready, ERROR);
 	show_progress(drain);
 
 	for (;;)

@@ -17,6 +17,11 @@
 #include "utils/acl.h"
 #include "utils/wait_event.h"
 
+/* From 18 on a prefix; before, an attribute behind the declaration. */
+#if PG_VERSION_NUM < 180000
+#define pg_noreturn __attribute__((noreturn))
+#endif
+
 /*
  * Custom wait events exist from 17 on; before, everything an extension waits
  * for is shown as "Extension".
@@ -25,6 +30,14 @@
 #define ingest_compat_wait_event(name) WaitEventExtensionNew(name)
 #else
 #define ingest_compat_wait_event(name) ((uint32) PG_WAIT_EXTENSION)
+#endif
+
+/* What EXPLAIN of a scan writes with has headers of its own from 18 on. */
+#if PG_VERSION_NUM >= 180000
+#include "commands/explain_format.h"
+#include "commands/explain_state.h"
+#else
+#include "commands/explain.h"
 #endif
 
 /*
@@ -86,6 +99,16 @@ ingest_compat_input_call(FmgrInfo *flinfo, char *text, Oid ioparam, int32 typmod
 	*value = InputFunctionCall(flinfo, text, ioparam, typmod);
 	return true;
 }
+#endif
+
+/* Reports soft errors from 16 on; none can happen for a typmod that a column has. */
+#include "utils/datetime.h"
+#if PG_VERSION_NUM >= 160000
+#define ingest_compat_adjust_timestamp(timestamp, typmod) \
+	AdjustTimestampForTypmod(timestamp, typmod, NULL)
+#else
+#define ingest_compat_adjust_timestamp(timestamp, typmod) \
+	AdjustTimestampForTypmod(timestamp, typmod)
 #endif
 
 /* Summarizing indexes (16) changed the signature. */

@@ -15,6 +15,7 @@
 
 #include "catalog/pg_authid.h"
 #include "commands/defrem.h"
+#include "core/compat.h"
 #include "core/options.h"
 #include "fmgr.h"
 #include "miscadmin.h"
@@ -127,7 +128,7 @@ raise_unknown(const IngestOptionDef *const *tables, int scope, const char *name)
 			 errhint("There are no options for a %s here.", ingest_option_scope_name(scope))));
 }
 
-static void pg_attribute_noreturn()
+pg_noreturn static void
 raise_invalid(const IngestOptionDef *def, const char *name, const char *value,
 			  const char *expected)
 {
@@ -420,7 +421,7 @@ ingest_option_from_jsonb(Jsonb *options)
 	return result;
 }
 
-static void pg_attribute_noreturn()
+pg_noreturn static void
 raise_secret(const char *name, const char *detail)
 {
 	ereport(ERROR,

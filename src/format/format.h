@@ -104,6 +104,11 @@ typedef struct IngestFormatOps
 	void		(*end) (void *fmt);
 } IngestFormatOps;
 
+/* The table of each. */
+#define INGEST_FORMAT(symbol) extern const IngestFormatOps symbol;
+#include "format/format_list.h"
+#undef INGEST_FORMAT
+
 /* Find by name.  raises: get does, with the known names as hint */
 extern const IngestFormatOps *ingest_format_find(const char *name);
 extern const IngestFormatOps *ingest_format_get(const char *name);

@@ -8,10 +8,6 @@
 #include "format/format_registry.h"
 #include "lib/stringinfo.h"
 
-#define INGEST_FORMAT(symbol) extern const IngestFormatOps symbol;
-#include "format/format_list.h"
-#undef INGEST_FORMAT
-
 const IngestFormatOps *const ingest_formats[] = {
 #define INGEST_FORMAT(symbol) &symbol,
 #include "format/format_list.h"

@@ -15,6 +15,7 @@
 #endif
 
 #include "catalog/pg_type.h"
+#include "core/compat.h"
 #include "format/scalar.h"
 #include "lib/stringinfo.h"
 #include "mb/pg_wchar.h"
@@ -888,7 +889,7 @@ json_next(void *fmt, IngestRow *row)
  * ---- Paths
  */
 
-static void pg_attribute_noreturn()
+pg_noreturn static void
 raise_path(const IngestColumn *column, const char *why)
 {
 	ereport(ERROR,

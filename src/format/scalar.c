@@ -575,7 +575,7 @@ read_timestamp(const IngestReader *reader, const char *text, Size len, Datum *va
 	{
 		result = (int64) jd * USECS_PER_DAY + micros - east * USECS_PER_SEC;
 		if (reader->typmod >= 0)
-			AdjustTimestampForTypmod(&result, reader->typmod);
+			ingest_compat_adjust_timestamp(&result, reader->typmod);
 		*value = TimestampGetDatum(result);
 		return true;
 	}

@@ -9,6 +9,7 @@
 
 #include "access/table.h"
 #include "catalog/pg_type.h"
+#include "core/compat.h"
 #include "core/spi.h"
 #include "executor/executor.h"
 #include "fmgr.h"
@@ -83,7 +84,7 @@ transpose_error_position(void *arg)
 	errcontext("rule \"%s\"", rule->name);
 }
 
-static void pg_attribute_noreturn()
+pg_noreturn static void
 raise_not_expression(void)
 {
 	ereport(ERROR,

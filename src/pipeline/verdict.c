@@ -9,6 +9,7 @@
 #include "postgres.h"
 
 #include "access/htup_details.h"
+#include "core/compat.h"
 #include "executor/executor.h"
 #include "pipeline/attempt_private.h"
 #include "utils/memutils.h"
@@ -191,7 +192,7 @@ ingest_verdict_undecodable(IngestAttempt *att, const IngestTravel *travel,
 	reject(att, travel, &reason);
 }
 
-static void pg_attribute_noreturn()
+pg_noreturn static void
 raise_rule_failure(IngestAttempt *att, const IngestTravel *travel, const IngestRule *rule)
 {
 	att->fatal = true;

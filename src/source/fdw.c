@@ -15,7 +15,6 @@
 #include "catalog/pg_foreign_table.h"
 #include "catalog/pg_user_mapping.h"
 #include "commands/defrem.h"
-#include "commands/explain.h"
 #include "core/compat.h"
 #include "executor/executor.h"
 #include "foreign/fdwapi.h"

@@ -711,7 +711,7 @@ make_proof(int64 time, const void *payload, size_t payload_len, const void *key,
 	uint64		hash = hash_bytes_extended(payload, payload_len, 0);
 
 	hash = hash_combine64(hash, hash_bytes_extended(key, key_len, 1));
-	return psprintf(INT64_FORMAT ":%016" INT64_MODIFIER "x", time, hash);
+	return psprintf(INT64_FORMAT ":%016llx", time, (unsigned long long) hash);
 }
 
 static char *

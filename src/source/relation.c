@@ -154,7 +154,7 @@ load_columns(IngestSourceRelation *result, Relation rel)
 	}
 }
 
-static void pg_attribute_noreturn()
+pg_noreturn static void
 raise_not_source(Oid relid)
 {
 	ereport(ERROR,

@@ -171,6 +171,11 @@ typedef struct IngestSourceOps
 	void		(*acknowledge) (IngestSource *src, const IngestShard *shards, int nshards);
 } IngestSourceOps;
 
+/* The table of each. */
+#define INGEST_SOURCE(symbol) extern const IngestSourceOps symbol;
+#include "source/source_list.h"
+#undef INGEST_SOURCE
+
 /* Closing is MemoryContextDelete(src->mcxt); the reset callback does the work. */
 #define ingest_source_close(src) MemoryContextDelete((src)->mcxt)
 

@@ -7,10 +7,6 @@
 #include "source/source.h"
 #include "source/source_registry.h"
 
-#define INGEST_SOURCE(symbol) extern const IngestSourceOps symbol;
-#include "source/source_list.h"
-#undef INGEST_SOURCE
-
 const IngestSourceOps *const ingest_sources[] = {
 #define INGEST_SOURCE(symbol) &symbol,
 #include "source/source_list.h"

@@ -21,6 +21,7 @@
 
 #include "postgres.h"
 
+#include "core/compat.h"
 #include "datatype/timestamp.h"
 #include "nodes/pg_list.h"
 #include "port/atomics.h"
@@ -147,7 +148,7 @@ extern bool ingest_process_attach(void);
 extern void ingest_process_setup(void);
 
 /* End, with a result for the parent.  Never returns. */
-extern void ingest_process_exit(IngestResult result) pg_attribute_noreturn();
+pg_noreturn extern void ingest_process_exit(IngestResult result);
 
 extern void ingest_process_set_phase(IngestPhase phase);
 extern const char *ingest_phase_name(IngestPhase phase);

@@ -1,10 +1,11 @@
 # Shared by test/all, test/demo and test/bench/run; sourced.  Expects $top.
 
-server_packages=(postgresql-15 postgresql-server-dev-15 librdkafka-dev gcc make pkg-config)
-test_packages=(libipc-run-perl kcat maven openjdk-17-jre-headless)
+# The server to build against: Debian's of this version, or another's pg_config.
+pg_version=${INGEST_PG_VERSION:-15}
+export PG_CONFIG=${PG_CONFIG:-/usr/lib/postgresql/$pg_version/bin/pg_config}
 
-# The server to build against.
-export PG_CONFIG=${PG_CONFIG:-/usr/lib/postgresql/15/bin/pg_config}
+server_packages=("postgresql-$pg_version" "postgresql-server-dev-$pg_version" librdkafka-dev gcc make pkg-config)
+test_packages=(libipc-run-perl kcat maven default-jre-headless)
 
 log() { printf '# %s\n' "$*" >&2; }
 die() { printf '%s: %s\n' "${0##*/}" "$*" >&2; exit 1; }
