@@ -30,15 +30,18 @@
 /* Longest excerpt of a value in a message, in bytes. */
 #define EXCERPT 64
 
+/*
+ * In the words of the server's input functions, so that an error reads the same
+ * whether they found it or we: the value in quotes between "before" and "after".
+ */
 static bool
-fail(const IngestReader *reader, const char *text, Size len, int sqlstate, const char *what,
-	 IngestRowError *err)
+fail(const IngestReader *reader, const char *text, Size len, int sqlstate,
+	 const char *before, const char *after, IngestRowError *err)
 {
 	int			clip = pg_mbcliplen(text, len, EXCERPT);
 
 	err->sqlstate = sqlstate;
-	err->message = psprintf("%s for type %s: \"%.*s%s\"", what, reader->type_name, clip, text,
-							clip < len ? "..." : "");
+	err->message = psprintf("%s\"%.*s%s\"%s", before, clip, text, clip < len ? "..." : "", after);
 	err->detail = NULL;
 	err->column = reader->column;
 	return false;
@@ -47,13 +50,19 @@ fail(const IngestReader *reader, const char *text, Size len, int sqlstate, const
 static bool
 fail_syntax(const IngestReader *reader, const char *text, Size len, IngestRowError *err)
 {
-	return fail(reader, text, len, ERRCODE_INVALID_TEXT_REPRESENTATION, "invalid input syntax", err);
+	return fail(reader, text, len,
+				reader->typid == DATEOID || reader->typid == TIMESTAMPOID || reader->typid == TIMESTAMPTZOID ?
+				ERRCODE_INVALID_DATETIME_FORMAT : ERRCODE_INVALID_TEXT_REPRESENTATION,
+				psprintf("invalid input syntax for type %s: ", reader->type_name), "", err);
 }
 
 static bool
 fail_range(const IngestReader *reader, const char *text, Size len, IngestRowError *err)
 {
-	return fail(reader, text, len, ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE, "value out of range", err);
+	bool		is_float = reader->typid == FLOAT4OID || reader->typid == FLOAT8OID;
+
+	return fail(reader, text, len, ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE, is_float ? "" : "value ",
+				psprintf(" is out of range for type %s", reader->type_name), err);
 }
 
 bool
@@ -358,7 +367,7 @@ read_numeric(const IngestReader *reader, const char *text, Size len, Datum *valu
 	if (DatumGetInt32(DirectFunctionCall2(numeric_cmp, DirectFunctionCall1(numeric_abs, number),
 										  reader->limit)) >= 0)
 		return fail(reader, text, len, ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE,
-					"numeric field overflow", err);
+					"numeric field overflow: ", "", err);
 	*value = DirectFunctionCall2(numeric, number, Int32GetDatum(reader->typmod));
 	return true;
 }
@@ -534,9 +543,9 @@ parse_datetime(const IngestReader *reader, const char *text, Size len, Datum *va
 	if (code == DTERR_FIELD_OVERFLOW || code == DTERR_MD_FIELD_OVERFLOW ||
 		code == DTERR_TZDISP_OVERFLOW)
 		return fail(reader, text, len, ERRCODE_DATETIME_FIELD_OVERFLOW,
-					"date/time field value out of range", err);
+					"date/time field value out of range: ", "", err);
 	if (code != 0)
-		return fail(reader, text, len, ERRCODE_INVALID_DATETIME_FORMAT, "invalid input syntax", err);
+		return fail_syntax(reader, text, len, err);
 	/* It is well formed; what can still be raised is a year out of the type's range. */
 	*value = InputFunctionCall((FmgrInfo *) &reader->input, copy, reader->ioparam, reader->typmod);
 	return true;

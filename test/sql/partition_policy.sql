@@ -113,7 +113,7 @@ CREATE TRIGGER fire AFTER INSERT ON whole FOR EACH ROW EXECUTE FUNCTION fire();
 SELECT ingest.manage_partitions('whole', '1 day', ahead => 0);
 INSERT INTO whole (at) VALUES (now()) RETURNING id, x, y;
 SELECT (SELECT count(*) FROM pg_index x JOIN pg_inherits p ON p.inhrelid = x.indexrelid WHERE x.indrelid = i.inhrelid) AS attached_indexes,
-       (SELECT string_agg(contype::text, '' ORDER BY contype) FROM pg_constraint WHERE conrelid = i.inhrelid) AS constraints,
+       (SELECT string_agg(contype::text, '' ORDER BY contype) FROM pg_constraint WHERE conrelid = i.inhrelid AND contype <> 'n') AS constraints,
        (SELECT count(*) FROM pg_trigger WHERE tgrelid = i.inhrelid AND NOT tgisinternal) AS triggers,
        col_description(i.inhrelid, 4) AS comment
 FROM pg_inherits i WHERE i.inhparent = 'whole'::regclass;
