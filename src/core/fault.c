@@ -28,6 +28,7 @@ ingest_fault_init(void)
 	DefineCustomStringVariable("ingest.fault",
 							   "Sets a fault point to fail at, as point:action[:skip[:pid]].",
 							   NULL, &fault, "", PGC_SUSET, 0, NULL, NULL, NULL);
+	ingest_fault_nth_init();
 }
 
 /* Stay here, interruptibly, until a reload changes the setting. */
@@ -75,6 +76,7 @@ ingest_fault_reach(const char *point)
 	const char *skip;
 	const char *pid;
 
+	ingest_fault_nth_reach(point);
 	if (fault == NULL || strncmp(fault, point, len) != 0 || fault[len] != ':')
 		return;
 

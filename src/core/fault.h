@@ -9,9 +9,11 @@
  * error (ERROR), fatal, exit (exit code 1), kill (SIGKILL to ourselves), abort,
  * wait (until the setting changes).
  *
- * The points of a turn, in order: after-fetch, mid-decode, before-load,
- * after-load, before-position, before-commit, after-commit,
- * before-acknowledge.
+ * Counted failures, ingest.fault_nth, are in fault_nth.c.
+ *
+ * The points of a turn, in order: after-fetch, before-turn, before-load,
+ * mid-decode, after-load, before-position, before-commit, after-commit,
+ * before-acknowledge.  Before turns: before-assign.
  */
 #ifndef INGEST_FAULT_H
 #define INGEST_FAULT_H
@@ -19,6 +21,11 @@
 #ifdef INGEST_FAULTS
 extern void ingest_fault_init(void);
 extern void ingest_fault_reach(const char *point);
+extern void ingest_fault_nth_init(void);
+extern void ingest_fault_nth_reach(const char *point);
+
+/* Is the call of a library that is about to be made to fail? */
+extern bool ingest_fault_library(void);
 #define INGEST_FAULT(point) ingest_fault_reach(point)
 #else
 #define ingest_fault_init() ((void) 0)

@@ -415,6 +415,7 @@ ingest_run_assign(IngestRun *run, const IngestXact *xact, IngestError *err)
 	MemoryContext oldcontext;
 	bool		ok;
 
+	INGEST_FAULT("before-assign");
 	MemoryContextReset(run->turn_mcxt);
 	oldcontext = MemoryContextSwitchTo(run->turn_mcxt);
 	run->assigned = false;

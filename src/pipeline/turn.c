@@ -362,6 +362,7 @@ ingest_run_turn(IngestRun *run, const IngestXact *xact, IngestCounts *counts, In
 		(run->batch->nmessages == 0 && !ingest_run_moved(run)))
 		return true;
 
+	INGEST_FAULT("before-turn");
 	MemoryContextReset(run->turn_mcxt);
 	oldcontext = MemoryContextSwitchTo(run->turn_mcxt);
 	ok = ingest_run_in_transaction(run, xact, do_turn, &turn, err);

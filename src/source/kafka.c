@@ -36,6 +36,9 @@
 #include "utils/json.h"
 #include "utils/timestamp.h"
 
+/* behind everything that declares what it replaces */
+#include "source/kafka_fault.h"
+
 #define MICROS_PER_MS	INT64CONST(1000)
 #define EPOCH_OFFSET	((POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY)
 
@@ -150,6 +153,7 @@ static const IngestMetadataDef kafka_metadata[] = {
 typedef struct KafkaShard
 {
 	int64		next;			/* offset to deliver next */
+	bool		readable;		/* there is no gap before it */
 	bool		verify;			/* the message before it is to be compared with proof */
 	bool		started;
 	int32		number;			/* the partition; the caller's array may be gone at the close */
@@ -508,8 +512,12 @@ kafka_open(IngestSource *src, IngestError *err)
 	k->rk = rd_kafka_new(RD_KAFKA_CONSUMER, conf, reason, sizeof(reason));
 	if (k->rk == NULL)
 	{
+		/* It starts threads: without means for them that is over some time. */
+		bool		no_means = rd_kafka_last_error() == RD_KAFKA_RESP_ERR__CRIT_SYS_RESOURCE;
+
 		rd_kafka_conf_destroy(conf);
-		ingest_error_set(err, INGEST_ERROR_CONFIG, ERRCODE_FDW_UNABLE_TO_CREATE_EXECUTION,
+		ingest_error_set(err, no_means ? INGEST_ERROR_TRANSIENT : INGEST_ERROR_CONFIG,
+						 no_means ? ERRCODE_INSUFFICIENT_RESOURCES : ERRCODE_FDW_UNABLE_TO_CREATE_EXECUTION,
 						 "could not create a Kafka client");
 		ingest_error_detail(err, "%s", reason);
 		return false;
@@ -776,14 +784,15 @@ stop_shards(Kafka *k)
 		}
 }
 
-/* Begin at the position, or one before it when there is a proof to compare. */
+/* Can the partition be read from the position on?  When not: k->gap, and true. */
 static bool
-start_shard(Kafka *k, int index, IngestError *err)
+look_at_shard(Kafka *k, int index, IngestError *err)
 {
 	IngestShard *shard = &k->shards[index];
 	KafkaShard *state = &k->states[index];
 	Watermarks	w = {shard->number, 0, 0};
 
+	state->number = shard->number;
 	if (!parse_offset(shard->position, &state->next))
 	{
 		ingest_error_set(err, INGEST_ERROR_CONFIG, ERRCODE_DATA_CORRUPTED,
@@ -802,15 +811,24 @@ start_shard(Kafka *k, int index, IngestError *err)
 		k->gap_shard = index;
 		return true;
 	}
+	state->readable = true;
 	state->verify = shard->proof != NULL && state->next > w.low;
-	if (rd_kafka_consume_start_queue(k->rkt, shard->number,
+	return true;
+}
+
+/* Begin at the position, or one before it when there is a proof to compare. */
+static bool
+start_shard(Kafka *k, int index, IngestError *err)
+{
+	KafkaShard *state = &k->states[index];
+
+	if (rd_kafka_consume_start_queue(k->rkt, state->number,
 									 state->verify ? state->next - 1 : state->next,
 									 k->queue) != 0)
 	{
 		set_error(k, err, rd_kafka_last_error());
 		return false;
 	}
-	state->number = shard->number;
 	state->started = true;
 	return true;
 }
@@ -831,8 +849,15 @@ kafka_assign(IngestSource *src, IngestShard *shards, int nshards, IngestError *e
 	if (k->states)
 		pfree(k->states);
 	k->states = palloc0(sizeof(KafkaShard) * Max(nshards, 1));
+
+	/*
+	 * All questions before the first fetch: a broker answers in order, and may
+	 * hold a fetch back for half a second.
+	 */
 	for (int i = 0; ok && i < nshards; i++)
-		ok = start_shard(k, i, err);
+		ok = look_at_shard(k, i, err);
+	for (int i = 0; ok && i < nshards; i++)
+		ok = !k->states[i].readable || start_shard(k, i, err);
 	k->next_refresh = GetCurrentTimestamp() + k->options->metadata_refresh * MICROS_PER_MS;
 	MemoryContextSwitchTo(old);
 	return ok;
