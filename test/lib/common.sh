@@ -65,17 +65,19 @@ install_built() {
         { cat "$dir/build.log" >&2; die 'the installation failed'; }
 }
 
-# The jars, where the unprivileged user can read them.
-provide_kafka() {
+# provide_jars VARIABLE POM: exports the directory of the jars, where the
+# unprivileged user can read them.
+provide_jars() {
     local libs
-    libs=$("$top/test/lib/kafka-jars") || die 'Maven could not fetch Apache Kafka'
+    libs=$("$top/test/lib/maven-jars" "$2") || die "Maven could not fetch the jars of $2"
     if [ "$(id -u)" = 0 ]; then
-        cp -r "$libs" "$work/kafka-libs"
-        chmod -R a+rX "$work/kafka-libs"
-        libs=$work/kafka-libs
+        cp -r "$libs" "$work/$1"
+        chmod -R a+rX "$work/$1"
+        libs=$work/$1
     fi
-    export INGEST_KAFKA_LIBS=$libs
+    export "$1=$libs"
 }
+provide_kafka() { provide_jars INGEST_KAFKA_LIBS "$top/test/lib/kafka-pom.xml"; }
 
 # as_user DIR COMMAND ...: in DIR, as postgres when we are root, since the
 # server refuses to run as root.
