@@ -361,11 +361,16 @@ ingest_sql_drop_pipeline(PG_FUNCTION_ARGS)
 	static IngestStatement delete = {
 		"DELETE FROM ingest._pipeline WHERE id = $1", 1, {INT4OID}
 	};
+	static IngestStatement delete_letters = {
+		"DELETE FROM ingest._dead_letter WHERE pipeline_id = $1", 1, {INT4OID}
+	};
 	IngestPipeline *pl = ingest_argument_pipeline(fcinfo, "name");
 	Datum		id = Int32GetDatum(pl->id);
 
 	ingest_spi_begin();
 	ingest_spi_run(&delete, &id, NULL);
+	/* A batch that was about to commit has done so, or fails: we see all letters. */
+	ingest_spi_run(&delete_letters, &id, NULL);
 	ingest_spi_end();
 	ingest_worker_wake_at_commit();
 	PG_RETURN_VOID();

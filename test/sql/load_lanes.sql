@@ -208,5 +208,6 @@ SELECT * FROM ll.differences('many');
 
 SELECT ingest.drop_pipeline('direct');
 SELECT ingest.drop_pipeline('statement');
+SELECT count(*) AS letters_left FROM ingest._dead_letter;
 DROP SCHEMA ll, ll_direct, ll_statement CASCADE;
 DROP SERVER ll_server;
