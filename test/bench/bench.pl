@@ -12,7 +12,7 @@ $stage{messages} = 2_000_000;
 $stage{rounds} = 3;
 $stage{only} = '';
 $stage{contenders} = {};
-GetOptions(\%stage, 'messages=i', 'rounds=i', 'only=s', 'save=s', 'contender=s' => $stage{contenders}) or die "bad options\n";
+GetOptions(\%stage, 'messages=i', 'rounds=i', 'only=s', 'save=s', 'minutes=i', 'contender=s' => $stage{contenders}) or die "bad options\n";
 
 my @scenarios = @ARGV ? @ARGV : 'rivals';
 my %scenarios = map { $_ => "$FindBin::Bin/scenario/$_.pl" } @scenarios;
