@@ -11,6 +11,7 @@
 #include "catalog/pg_attribute.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
+#include "executor/executor.h"
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
 #include "optimizer/optimizer.h"
@@ -173,4 +174,32 @@ ingest_load_check(Oid source, Oid target)
 				 errdetail("Columns of the source go to columns of the target with the same name.")));
 	table_close(to, AccessShareLock);
 	table_close(from, AccessShareLock);
+}
+
+void
+ingest_load_map_row(const IngestLoadColumn *columns, ExprState **exprs, ExprContext *values,
+					TupleTableSlot *from, TupleTableSlot *to)
+{
+	int			natts = to->tts_tupleDescriptor->natts;
+
+	ExecClearTuple(to);
+	values->ecxt_scantuple = from;
+	for (int i = 0; i < natts; i++)
+	{
+		AttrNumber	source = columns[i].source;
+
+		if (source > 0)
+		{
+			to->tts_values[i] = from->tts_values[source - 1];
+			to->tts_isnull[i] = from->tts_isnull[source - 1];
+		}
+		else if (exprs[i])
+			to->tts_values[i] = ExecEvalExprSwitchContext(exprs[i], values, &to->tts_isnull[i]);
+		else
+		{
+			to->tts_values[i] = (Datum) 0;
+			to->tts_isnull[i] = true;
+		}
+	}
+	ExecStoreVirtualTuple(to);
 }

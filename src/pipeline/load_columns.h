@@ -7,6 +7,7 @@
 
 #include "postgres.h"
 
+#include "nodes/execnodes.h"
 #include "nodes/primnodes.h"
 #include "utils/rel.h"
 
@@ -22,6 +23,14 @@ typedef struct IngestLoadColumn
  * Planned, ready for ExecInitExpr().  raises: a type without assignment cast
  */
 extern IngestLoadColumn *ingest_load_columns(Relation target, TupleDesc source);
+
+/*
+ * Fill "to", a virtual slot of the target's row type, shallow; exprs: by column
+ * of the target, NULL where it is not to be evaluated.  Values that are made
+ * live in the memory of "values".  raises: what a cast or a default raises
+ */
+extern void ingest_load_map_row(const IngestLoadColumn *columns, ExprState **exprs,
+								ExprContext *values, TupleTableSlot *from, TupleTableSlot *to);
 
 /* INSERT on the target, or on all the columns that are loaded. raises: else */
 extern void ingest_load_check_privilege(Relation target, const IngestLoadColumn *columns);

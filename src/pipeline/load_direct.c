@@ -344,30 +344,7 @@ direct_pending(const IngestLoad *base)
 static void
 map_row(DirectLoad *load, TupleTableSlot *from)
 {
-	TupleTableSlot *to = load->slot;
-	int			natts = to->tts_tupleDescriptor->natts;
-
-	ExecClearTuple(to);
-	load->values->ecxt_scantuple = from;
-	for (int i = 0; i < natts; i++)
-	{
-		AttrNumber	source = load->columns[i].source;
-
-		if (source > 0)
-		{
-			to->tts_values[i] = from->tts_values[source - 1];
-			to->tts_isnull[i] = from->tts_isnull[source - 1];
-		}
-		else if (load->exprs[i])
-			to->tts_values[i] = ExecEvalExprSwitchContext(load->exprs[i], load->values,
-														  &to->tts_isnull[i]);
-		else
-		{
-			to->tts_values[i] = (Datum) 0;
-			to->tts_isnull[i] = true;
-		}
-	}
-	ExecStoreVirtualTuple(to);
+	ingest_load_map_row(load->columns, load->exprs, load->values, from, load->slot);
 }
 
 /* Make the missing partition, for which the target must be closed. */
