@@ -89,7 +89,8 @@ ingest_run_in_transaction(IngestRun *run, const IngestXact *xact,
 		MemoryContextSwitchTo(run->turn_mcxt);
 		edata = CopyErrorData();
 		FlushErrorState();
-		if (in_subxact)
+		/* One whose beginning has failed could not be released. */
+		if (in_subxact && !xact->ends_all)
 		{
 			RollbackAndReleaseCurrentSubTransaction();
 			CurrentResourceOwner = oldowner;

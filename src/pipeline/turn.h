@@ -44,6 +44,7 @@ typedef struct IngestXact
 	void		(*begin) (void);
 	void		(*commit) (void);
 	void		(*rollback) (void);
+	bool		ends_all;		/* rollback ends subtransactions, too */
 } IngestXact;
 
 extern bool ingest_run_assign(IngestRun *run, const IngestXact *xact, IngestError *err);

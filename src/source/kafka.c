@@ -171,6 +171,7 @@ typedef struct Kafka
 	int			pipe[2];		/* the library writes a byte when the queue fills */
 
 	IngestShard *shards;
+	MemoryContext shard_mcxt;	/* theirs: what hangs on them goes with them */
 	KafkaShard *states;
 	int			nshards;
 	int			npartitions;	/* of the topic, as last seen */
@@ -742,7 +743,7 @@ static void
 move_shard(Kafka *k, int index, int64 next, const rd_kafka_message_t *last)
 {
 	IngestShard *shard = &k->shards[index];
-	MemoryContext old = MemoryContextSwitchTo(k->base.mcxt);
+	MemoryContext old = MemoryContextSwitchTo(k->shard_mcxt);
 
 	if (shard->position)
 		pfree(shard->position);
@@ -765,7 +766,7 @@ set_end(Kafka *k, int index, int64 end)
 
 	if (shard->end)
 		pfree(shard->end);
-	shard->end = MemoryContextStrdup(k->base.mcxt, psprintf(INT64_FORMAT, end));
+	shard->end = MemoryContextStrdup(k->shard_mcxt, psprintf(INT64_FORMAT, end));
 	shard->lag = parse_offset(shard->position, &position) ? Max(end - position, 0) : -1;
 }
 
@@ -805,9 +806,12 @@ look_at_shard(Kafka *k, int index, IngestError *err)
 
 	if (state->next < w.low || state->next > w.high)
 	{
+		MemoryContext old = MemoryContextSwitchTo(k->shard_mcxt);
+
 		set_gap(k, &k->gap, shard, state->next < w.low ?
 				"The messages in between were removed." :
 				"The partition was cut, or the topic was made anew.", w.low, w.high);
+		MemoryContextSwitchTo(old);
 		k->gap_shard = index;
 		return true;
 	}
@@ -837,18 +841,19 @@ static bool
 kafka_assign(IngestSource *src, IngestShard *shards, int nshards, IngestError *err)
 {
 	Kafka	   *k = (Kafka *) src;
-	MemoryContext old = CurrentMemoryContext;
 	bool		ok = true;
 
 	stop_shards(k);
 	ingest_error_reset(&k->gap);
 	k->gap_shard = -1;
 	k->shards = shards;
-	k->nshards = nshards;
-	MemoryContextSwitchTo(src->mcxt);
+	k->shard_mcxt = GetMemoryChunkContext(shards);
+	k->nshards = 0;
 	if (k->states)
 		pfree(k->states);
-	k->states = palloc0(sizeof(KafkaShard) * Max(nshards, 1));
+	k->states = NULL;
+	k->states = MemoryContextAllocZero(src->mcxt, sizeof(KafkaShard) * Max(nshards, 1));
+	k->nshards = nshards;
 
 	/*
 	 * All questions before the first fetch: a broker answers in order, and may
@@ -859,7 +864,6 @@ kafka_assign(IngestSource *src, IngestShard *shards, int nshards, IngestError *e
 	for (int i = 0; ok && i < nshards; i++)
 		ok = !k->states[i].readable || start_shard(k, i, err);
 	k->next_refresh = GetCurrentTimestamp() + k->options->metadata_refresh * MICROS_PER_MS;
-	MemoryContextSwitchTo(old);
 	return ok;
 }
 

@@ -29,7 +29,7 @@
 static Oid	extension = InvalidOid;
 
 const IngestXact ingest_session_xact = {
-	ingest_session_begin, ingest_session_commit, ingest_session_rollback
+	ingest_session_begin, ingest_session_commit, ingest_session_rollback, .ends_all = true
 };
 
 void
@@ -110,7 +110,7 @@ ingest_session_commit(void)
 void
 ingest_session_rollback(void)
 {
-	AbortCurrentTransaction();
+	AbortOutOfAnyTransaction();
 }
 
 void
