@@ -167,7 +167,9 @@ typedef struct Kafka
 	rd_kafka_topic_t *rkt;
 	rd_kafka_queue_t *queue;
 	rd_kafka_queue_t *answers;	/* to acknowledgements */
-	int			unanswered;
+	bool		unanswered;		/* one is on its way: two could overtake each other */
+	const char *group;			/* ours, since the options may be gone at the close; or NULL */
+	rd_kafka_topic_partition_list_t *owed;	/* what the next one will say, or NULL */
 	int			pipe[2];		/* the library writes a byte when the queue fills */
 
 	IngestShard *shards;
@@ -347,19 +349,36 @@ purge_queue(rd_kafka_queue_t *queue)
 }
 
 /*
- * Take the answers to acknowledgements, waiting at most so many ms for each.
- * What they say does not matter.
+ * Take the answer to the last acknowledgement, waiting at most so many ms, and
+ * send what came up meanwhile.  What the answer says does not matter.
+ *
+ * By an administrator's request: had the consumer itself a group, which it does
+ * not join, destroying it would wait for that group for ever.
  */
 static void
-drain_answers(Kafka *k, int timeout)
+send_acknowledgement(Kafka *k, int timeout)
 {
-	rd_kafka_event_t *event;
+	rd_kafka_AlterConsumerGroupOffsets_t *request;
 
-	while (k->unanswered > 0 && (event = rd_kafka_queue_poll(k->answers, timeout)) != NULL)
+	if (k->unanswered)
 	{
+		rd_kafka_event_t *event = rd_kafka_queue_poll(k->answers, timeout);
+
+		if (event == NULL)
+			return;
 		rd_kafka_event_destroy(event);
-		k->unanswered--;
+		k->unanswered = false;
 	}
+	if (k->owed == NULL)
+		return;
+	if (k->answers == NULL)
+		k->answers = rd_kafka_queue_new(k->rk);
+	request = rd_kafka_AlterConsumerGroupOffsets_new(k->group, k->owed);
+	rd_kafka_AlterConsumerGroupOffsets(k->rk, &request, 1, NULL, k->answers);
+	k->unanswered = true;
+	rd_kafka_AlterConsumerGroupOffsets_destroy(request);
+	rd_kafka_topic_partition_list_destroy(k->owed);
+	k->owed = NULL;
 }
 
 /*
@@ -373,12 +392,13 @@ close_kafka(void *arg)
 
 	if (proc_exit_inprogress)
 		return;
+	/* So that the group hears of the last batch, too. */
+	send_acknowledgement(k, CLOSE_PATIENCE);
+	send_acknowledgement(k, CLOSE_PATIENCE);
+	if (k->owed)
+		rd_kafka_topic_partition_list_destroy(k->owed);
 	if (k->answers)
-	{
-		/* So that the group hears of the last batch, too. */
-		drain_answers(k, CLOSE_PATIENCE);
 		rd_kafka_queue_destroy(k->answers);
-	}
 	if (k->queue)
 	{
 		stop_shards(k);
@@ -493,6 +513,7 @@ kafka_open(IngestSource *src, IngestError *err)
 	char		reason[512];
 
 	k->options = src->options;
+	k->group = k->options->group ? pstrdup(k->options->group) : NULL;
 	k->pipe[0] = k->pipe[1] = -1;
 	k->gap_shard = -1;
 	callback->func = close_kafka;
@@ -1090,6 +1111,7 @@ kafka_fetch(IngestSource *src, IngestBatch *batch, int *gap_shard, IngestError *
 		return INGEST_FETCH_ERROR;
 	}
 	rd_kafka_poll(k->rk, 0);
+	send_acknowledgement(k, 0);
 	drain_pipe(k);
 
 	while (!ingest_batch_full(batch) && err->class == INGEST_ERROR_NONE)
@@ -1143,35 +1165,29 @@ kafka_release(IngestSource *src, IngestBatch *batch)
 		}
 }
 
-/*
- * By an administrator's request: had the consumer itself a group, which it does
- * not join, destroying it would wait for that group for ever.
- */
 static void
 kafka_acknowledge(IngestSource *src, const IngestShard *shards, int nshards)
 {
 	Kafka	   *k = (Kafka *) src;
-	rd_kafka_topic_partition_list_t *list;
-	rd_kafka_AlterConsumerGroupOffsets_t *request;
+	const char *topic = k->options->topic;
 
-	if (k->options->group == NULL)
+	if (k->group == NULL)
 		return;
-	list = rd_kafka_topic_partition_list_new(nshards);
+	if (k->owed == NULL)
+		k->owed = rd_kafka_topic_partition_list_new(nshards);
 	for (int i = 0; i < nshards; i++)
 	{
+		rd_kafka_topic_partition_t *owed;
 		int64		offset;
 
-		if (shards[i].position && parse_offset(shards[i].position, &offset))
-			rd_kafka_topic_partition_list_add(list, k->options->topic, shards[i].number)->offset = offset;
+		if (shards[i].position == NULL || !parse_offset(shards[i].position, &offset))
+			continue;
+		owed = rd_kafka_topic_partition_list_find(k->owed, topic, shards[i].number);
+		if (owed == NULL)
+			owed = rd_kafka_topic_partition_list_add(k->owed, topic, shards[i].number);
+		owed->offset = offset;
 	}
-	if (k->answers == NULL)
-		k->answers = rd_kafka_queue_new(k->rk);
-	drain_answers(k, 0);
-	request = rd_kafka_AlterConsumerGroupOffsets_new(k->options->group, list);
-	rd_kafka_AlterConsumerGroupOffsets(k->rk, &request, 1, NULL, k->answers);
-	k->unanswered++;
-	rd_kafka_AlterConsumerGroupOffsets_destroy(request);
-	rd_kafka_topic_partition_list_destroy(list);
+	send_acknowledgement(k, 0);
 }
 
 /*

@@ -93,6 +93,8 @@ sub _write_config
 		'group.initial.rebalance.delay.ms' => 0,
 		'broker.session.timeout.ms' => 2000,
 		'broker.heartbeat.interval.ms' => 500,
+		# Messages may be of any year; a topic that forgets says so itself.
+		'log.retention.ms' => -1,
 		'log.retention.check.interval.ms' => 1000,
 		'log.cleaner.backoff.ms' => 200,
 		'log.segment.delete.delay.ms' => 500,
@@ -240,10 +242,11 @@ sub ends
 }
 
 # partition => offset that the group has committed
+# Partition => what the group committed; empty when the broker has no answer yet.
 sub committed
 {
 	my ($self, $name, $group, $partitions) = @_;
-	return { map { split /\t/ } split /\n/, $self->_topic(0, 'committed', $name, $group, $partitions) };
+	return { map { split /\t/ } split /\n/, $self->_topic(1, 'committed', $name, $group, $partitions) };
 }
 
 sub _produce_command
