@@ -15,12 +15,14 @@ our @EXPORT = qw(start_node create_server create_sensor_topic create_sensor_tabl
   drain fails_with wait_for value load_manifest find_problems check_exactly_once check_accounts check_lag state_of);
 
 # A server with the extension in database postgres; preload => 0 leaves it out
-# of shared_preload_libraries; conf: further lines of postgresql.conf.
+# of shared_preload_libraries; extension => 0 does not create it; conf: further
+# lines of postgresql.conf; install_path: of another version; initdb: options.
 sub start_node
 {
 	my ($name, %args) = @_;
-	my $node = PostgreSQL::Test::Cluster->new($name);
-	$node->init;
+	my $node = PostgreSQL::Test::Cluster->new($name,
+		$args{install_path} ? (install_path => $args{install_path}) : ());
+	$node->init($args{initdb} ? (extra => $args{initdb}) : ());
 	$node->append_conf('postgresql.conf', "shared_preload_libraries = 'ingest'") if $args{preload} // 1;
 	$node->append_conf('postgresql.conf', <<'CONF');
 timezone = 'UTC'
@@ -32,7 +34,7 @@ CONF
 	  if $args{preload} // 1;
 	$node->append_conf('postgresql.conf', $args{conf}) if $args{conf};
 	$node->start;
-	$node->safe_psql('postgres', 'CREATE EXTENSION ingest');
+	$node->safe_psql('postgres', 'CREATE EXTENSION ingest') if $args{extension} // 1;
 	return $node;
 }
 

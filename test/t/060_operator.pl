@@ -1,4 +1,4 @@
-# What an operator does: run in the foreground, cancel, seek, dump and restore.
+# What an operator does: run in the foreground, cancel, seek.
 use strict;
 use warnings;
 
@@ -75,27 +75,6 @@ $node->safe_psql('postgres', q(
 $node->safe_psql('postgres', "SELECT * FROM ingest.seek('late', positions => '{\"0\": \"" . ($end0 - 5) . "\", \"1\": $end1}')");
 drain($node, 'late');
 is(value($node, "SELECT count(*) <= 5, count(*) > 0 FROM late"), 't|t', 'seek before the first run');
-
-# ---- dump and restore: definitions, positions, dead letters; nothing runs
-
-$node->safe_psql('postgres', 'CREATE DATABASE restored');
-my $dump = PostgreSQL::Test::Utils::tempdir() . '/dump.sql';
-$node->command_ok([ 'pg_dump', '-d', $node->connstr('postgres'), '-f', $dump ], 'pg_dump');
-$node->command_ok([ 'psql', '-X', '-q', '-v', 'ON_ERROR_STOP=1', '-d', $node->connstr('restored'), '-f', $dump ], 'restore');
-foreach my $sql (
-	"SELECT name, source, target, options, search_path FROM ingest.pipeline ORDER BY 1",
-	"SELECT * FROM ingest.rule ORDER BY 1, 2",
-	"SELECT * FROM ingest.position ORDER BY 1, 2",
-	"SELECT * FROM ingest.dead_letter ORDER BY id",
-	"SELECT name, read, written, rejected, dead_letters FROM ingest.pipeline_status ORDER BY 1")
-{
-	is($node->safe_psql('restored', $sql), value($node, $sql), "restored: $sql");
-}
-is($node->safe_psql('restored', "SELECT DISTINCT state FROM ingest.pipeline_status"), 'stopped', 'restored: stopped');
-$node->safe_psql('restored', "SELECT ingest.create_pipeline('new', 'reading_topic', 'late')");
-$kafka->produce('sensors', count => 100, first => 20000, seed => 12);
-$node->safe_psql('restored', "CALL ingest.run('reading')");
-is($node->safe_psql('restored', "SELECT count(*) FROM reading WHERE seq >= 20000"), '100', 'restored: goes on where the dump was');
 
 # ---- the history is trimmed, the sums stay
 
