@@ -155,4 +155,20 @@ ingest_compat_input_call(FmgrInfo *flinfo, char *text, Oid ioparam, int32 typmod
 #define ingest_compat_owns_extension(extension, role) pg_extension_ownercheck(extension, role)
 #endif
 
+/*
+ * A memory context's method for allocating got flags in 17, and deals with its
+ * failure itself; before, its caller did.  As macros, since the number of
+ * parameters differs.
+ */
+#if PG_VERSION_NUM >= 170000
+#include "utils/memutils_internal.h"
+#define ingest_compat_alloc_parameters MemoryContext context, Size size, int flags
+#define ingest_compat_alloc_arguments context, size, flags
+#define ingest_compat_alloc_failure MemoryContextAllocationFailure(context, size, flags)
+#else
+#define ingest_compat_alloc_parameters MemoryContext context, Size size
+#define ingest_compat_alloc_arguments context, size
+#define ingest_compat_alloc_failure NULL
+#endif
+
 #endif							/* INGEST_COMPAT_H */

@@ -46,11 +46,7 @@ static int	whole;				/* passings that were over before the n-th */
 
 /* ---- the memory contexts ---- */
 
-#if PG_VERSION_NUM >= 170000
-static void *(*real_alloc) (MemoryContext context, Size size, int flags);
-#else
-static void *(*real_alloc) (MemoryContext context, Size size);
-#endif
+static void *(*real_alloc) (ingest_compat_alloc_parameters);
 
 static bool fail_now(char kind);
 
@@ -64,21 +60,13 @@ fail_allocation(MemoryContext context)
 	return context != ErrorContext && CritSectionCount == 0 && fail_now('a');
 }
 
-#if PG_VERSION_NUM >= 170000
 static void *
-count_alloc(MemoryContext context, Size size, int flags)
+count_alloc(ingest_compat_alloc_parameters)
 {
 	if (fail_allocation(context))
-		return MemoryContextAllocationFailure(context, size, flags);
-	return real_alloc(context, size, flags);
+		return ingest_compat_alloc_failure;
+	return real_alloc(ingest_compat_alloc_arguments);
 }
-#else
-static void *
-count_alloc(MemoryContext context, Size size)
-{
-	return fail_allocation(context) ? NULL : real_alloc(context, size);
-}
-#endif
 
 /*
  * All contexts of a kind share their methods: exchanging one there reaches those
