@@ -241,7 +241,6 @@ sub ends
 	return \%ends;
 }
 
-# partition => offset that the group has committed
 # Partition => what the group committed; empty when the broker has no answer yet.
 sub committed
 {
