@@ -272,6 +272,7 @@ scan_number(Json *j, JsonValue *value)
 	const char *p = j->p;
 
 	value->kind = 0;
+	value->escaped = false;
 	value->text = p;
 	if (*p == '-')
 		p++;
@@ -312,6 +313,7 @@ scan_word(Json *j, const char *word, int len, JsonValue *value)
 	if (j->end - j->p < len || memcmp(j->p, word, len) != 0)
 		return fail_syntax(j, j->p, "invalid token");
 	value->kind = *word;
+	value->escaped = false;
 	value->text = j->p;
 	value->len = len;
 	j->p += len;
@@ -361,7 +363,7 @@ learn_key(JsonNode *node, int place, const char *key, int len, JsonNode *child)
 		node->max_seen = max;
 	}
 	seen = &node->seen[place];
-	if (len > seen->capacity)
+	if (seen->key == NULL || len > seen->capacity)
 	{
 		if (seen->key)
 			pfree(seen->key);
@@ -400,8 +402,8 @@ skip_known_key(Json *j, const JsonNode *node, int place, JsonNode **child)
 	if (place >= node->nseen)
 		return false;
 	seen = &node->seen[place];
-	if (seen->key == NULL || j->end - j->p < seen->len + 2 || j->p[seen->len + 1] != '"' ||
-		memcmp(j->p + 1, seen->key, seen->len) != 0)
+	if (seen->key == NULL || j->end - j->p < seen->len + 2 || *j->p != '"' ||
+		j->p[seen->len + 1] != '"' || memcmp(j->p + 1, seen->key, seen->len) != 0)
 		return false;
 	*child = seen->node;
 	j->p += seen->len + 2;

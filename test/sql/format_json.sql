@@ -38,6 +38,10 @@ CREATE FOREIGN TABLE p (
 SELECT * FROM ingest.decode(NULL::p, '{"a": {"b": [{"c": 1}, {"c": 2}]}, "odd key": {"a\"b": "found"}}'::text);
 -- The last of repeated keys counts, with all that is below it.
 SELECT x FROM ingest.decode(NULL::p, '{"a": {"b": [{}, {"c": 2}]}, "a": {"b": []}}'::text);
+-- A key that came before is looked at less closely, but its quote is.
+SELECT x FROM ingest.decode(NULL::p, '{"a": {"b": [{}, {"c": 1}]}, "a": {"b": [{}, {"c": 2}]}}'::text);
+SELECT x FROM ingest.decode(NULL::p, '{"a": {"b": [{}, {"c": 1}]}, "a": {?b": [{}, {"c": 2}]}}'::text);
+SELECT x FROM ingest.decode(NULL::p, '{"": -0, "": 1, "a": {"b": [{}, {"c": -0}], "": 2}}'::text);
 ALTER FOREIGN TABLE p ALTER x OPTIONS (SET path 'a.b');
 SELECT * FROM ingest.decode(NULL::p, '{}'::text);
 
