@@ -65,6 +65,12 @@ install_built() {
         { cat "$dir/build.log" >&2; die 'the installation failed'; }
 }
 
+# A library to preload next to a sanitizer's: says why itself.
+make_nogettext() {
+    ${CC:-cc} -fno-builtin -O1 -fPIC -shared "$top/test/lib/nogettext.c" -o "$work/nogettext.so"
+    echo "$work/nogettext.so"
+}
+
 # provide_jars VARIABLE POM: exports the directory of the jars, where the
 # unprivileged user can read them.
 provide_jars() {
