@@ -1093,6 +1093,29 @@ brokers_lost(Kafka *k, IngestError *err)
 	return true;
 }
 
+/* The events of one call: what does not become the batch's is destroyed, also when an error is raised. */
+static void
+take_events(Kafka *k, IngestBatch *batch, rd_kafka_message_t **events, ssize_t n,
+			int *gap_shard, IngestError *err)
+{
+	volatile ssize_t i = 0;
+
+	PG_TRY();
+	{
+		for (; i < n; i++)
+			if (err->class != INGEST_ERROR_NONE ||
+				!take_event(k, batch, events[i], gap_shard, err))
+				rd_kafka_message_destroy(events[i]);
+	}
+	PG_CATCH();
+	{
+		for (; i < n; i++)
+			rd_kafka_message_destroy(events[i]);
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+}
+
 static IngestFetch
 kafka_fetch(IngestSource *src, IngestBatch *batch, int *gap_shard, IngestError *err)
 {
@@ -1121,10 +1144,7 @@ kafka_fetch(IngestSource *src, IngestBatch *batch, int *gap_shard, IngestError *
 		if (n <= 0)
 			break;
 		any = true;
-		for (ssize_t i = 0; i < n; i++)
-			if (err->class != INGEST_ERROR_NONE ||
-				!take_event(k, batch, events[i], gap_shard, err))
-				rd_kafka_message_destroy(events[i]);
+		take_events(k, batch, events, n, gap_shard, err);
 	}
 	finish_round(k, batch, first);
 
