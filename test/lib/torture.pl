@@ -54,7 +54,7 @@ $node->set_replication_conf;
 $node->reload;
 $node->safe_psql('postgres', "CREATE SERVER plant FOREIGN DATA WRAPPER ingest_kafka OPTIONS (
 	brokers '127.0.0.1:$outside', timeout '2 s', metadata_refresh '1 s')");
-my $havoc = Havoc->new(node => $node, kafka => $kafka, rate => $ENV{INGEST_RATE} || 700);
+my $havoc = Havoc->new(node => $node, kafka => $kafka, rate => $ENV{INGEST_RATE} || 700, forgiving => 1);
 
 # Everything on the small disk is a pipeline of its own.
 my ($disk, $disks) = (0, 0);
@@ -274,7 +274,7 @@ for my $round (1 .. $rounds)
 	{
 		keep_feeding();
 		look_after();
-		next_or_die($round, $number) unless $havoc->progress($before, 60);
+		next_or_die($round, $number) unless $havoc->progress($before, 90);
 	}
 	$before = $havoc->batches;
 	sleep $pause;
@@ -330,6 +330,7 @@ foreach my $name (@all)
 my $gaps = value($node, 'SELECT count(*) FROM ingest.gap');
 say_line("# $gaps gaps"), $other++ if $gaps;
 say_line(sprintf '# %-36s %d', $_, $times{$_}) foreach sort keys %times;
+say_line("# $havoc->{given_up} producers gave up") if $havoc->{given_up};
 say_line("# $helped times a pipeline had to be started by hand") if $helped;
 $node->stop('fast');
 say_line("$done rounds, $messages messages: $lost lost, $twice twice" . ($other ? ", $other other problems" : ''));

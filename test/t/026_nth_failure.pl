@@ -1,7 +1,8 @@
 # Every allocation of a turn and of an assignment fails once, every call of
 # librdkafka, too: the worker ends the turn cleanly, goes on, and loses nothing.
 #
-# Some of them, or with INGEST_NTH=all each single one.
+# Some of them, other ones each time (INGEST_SEED); or with INGEST_NTH=all each
+# single one.
 use strict;
 use warnings;
 
@@ -14,6 +15,9 @@ use MockBroker;
 use ProcessTest;
 
 my $all = ($ENV{INGEST_NTH} // '') eq 'all';
+my $seed = $ENV{INGEST_SEED} || int(time);
+srand $seed;
+diag "INGEST_SEED=$seed" unless $all;
 my $partitions = 3;
 my @topics = qw(direct statement assign library);
 my $broker = MockBroker->new((map { "$_:$partitions" } @topics), 'wide:24');
@@ -103,7 +107,7 @@ sub sweep_turns
 	my $pid = worker_pid($node, $name);
 	my $before = holdings($pid);
 	my $log = -s $node->logfile;
-	set_fault("allocation:1:$step:before-turn");
+	set_fault('allocation:' . (1 + int rand $step) . ":$step:before-turn");
 
 	my $over = 0;
 	until ($over)
@@ -180,7 +184,8 @@ sub finish
 
 sweep_turns('direct', $all ? 1 : 41);
 sweep_turns('statement', $all ? 1 : 61);
-sweep_starts('assign', 'allocation:1:' . ($all ? 1 : 97) . ':before-assign', $all ? 1 : 97, 1_000_000);
+my $step = $all ? 1 : 97;
+sweep_starts('assign', 'allocation:' . (1 + int rand $step) . ":$step:before-assign", $step, 1_000_000);
 my $helped = sweep_starts('library', 'library:1:1', 1, $all ? 120 : 45);
 is(join(' ', keys %$helped), 'failed', 'library: only what looks like a wrong definition waits for the operator');
 
