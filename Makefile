@@ -7,10 +7,11 @@ srcdir_of_this := $(patsubst %/,%,$(dir $(firstword $(MAKEFILE_LIST))))
 MODULE_big = ingest
 OBJS = $(patsubst $(srcdir_of_this)/%.c,%.o,$(sort $(wildcard $(srcdir_of_this)/src/*.c $(srcdir_of_this)/src/*/*.c)))
 
-# The install script is the topics of sql/ in order; deltas are written by hand.
+# The install script is the topics of sql/ in order; deltas are written by hand,
+# and those of released versions are kept.
 SQL_TOPICS = $(sort $(wildcard $(srcdir_of_this)/sql/[0-9]*.sql))
 DATA_built = ingest--$(EXTVERSION).sql
-DATA = $(wildcard $(srcdir_of_this)/sql/ingest--*--*.sql)
+DATA = $(wildcard $(srcdir_of_this)/sql/ingest--*.sql)
 
 REGRESS = $(patsubst $(srcdir_of_this)/test/sql/%.sql,%,$(sort $(wildcard $(srcdir_of_this)/test/sql/*.sql)))
 REGRESS_OPTS = --inputdir=$(srcdir_of_this)/test --load-extension=ingest
