@@ -50,10 +50,16 @@ fail(const IngestReader *reader, const char *text, Size len, int sqlstate,
 static bool
 fail_syntax(const IngestReader *reader, const char *text, Size len, IngestRowError *err)
 {
+	bool		is_datetime = reader->typid == DATEOID || reader->typid == TIMESTAMPOID ||
+		reader->typid == TIMESTAMPTZOID;
+
+	/* Names of these types come without precision, and with a zone or nothing. */
 	return fail(reader, text, len,
-				reader->typid == DATEOID || reader->typid == TIMESTAMPOID || reader->typid == TIMESTAMPTZOID ?
-				ERRCODE_INVALID_DATETIME_FORMAT : ERRCODE_INVALID_TEXT_REPRESENTATION,
-				psprintf("invalid input syntax for type %s: ", reader->type_name), "", err);
+				is_datetime ? ERRCODE_INVALID_DATETIME_FORMAT : ERRCODE_INVALID_TEXT_REPRESENTATION,
+				psprintf("invalid input syntax for type %s: ",
+						 reader->typid == TIMESTAMPOID ? "timestamp" :
+						 reader->typid == TIMESTAMPTZOID ? "timestamp with time zone" :
+						 reader->type_name), "", err);
 }
 
 static bool
@@ -253,15 +259,17 @@ read_float8(const IngestReader *reader, const char *text, Size len, Datum *value
 		else
 		{
 			/* Which of the two errors?  strtod() tells. */
+			const char *all = text;
+			Size		all_len = len;
 			char	   *end;
 
 			trim(&text, &len);
 			copy = pnstrdup(text, len);
 			errno = 0;
-			(void) strtod(copy, &end);
-			if (errno == ERANGE && *end == '\0')
-				return fail_range(reader, text, len, err);
-			return fail_syntax(reader, text, len, err);
+			number = strtod(copy, &end);
+			if (errno == ERANGE && (number == 0.0 || number >= HUGE_VAL || number <= -HUGE_VAL))
+				return fail_range(reader, text, end - copy, err);
+			return fail_syntax(reader, all, all_len, err);
 		}
 		return true;
 	}
@@ -294,10 +302,11 @@ read_float4(const IngestReader *reader, const char *text, Size len, Datum *value
 	copy = pnstrdup(text, len);
 	errno = 0;
 	number = strtof(copy, &end);
+	if (end != copy && errno == ERANGE &&
+		(number == 0.0 || number >= HUGE_VALF || number <= -HUGE_VALF))
+		return fail_range(reader, all, all_len, err);
 	if (len > 0 && *end == '\0' && end != copy && strlen(copy) == len)
 	{
-		if (errno == ERANGE && (number == 0.0 || number >= HUGE_VALF || number <= -HUGE_VALF))
-			return fail_range(reader, all, all_len, err);
 		*value = Float4GetDatum(number);
 		return true;
 	}
@@ -540,8 +549,10 @@ parse_datetime(const IngestReader *reader, const char *text, Size len, Datum *va
 
 	if (code == 0)
 		code = DecodeDateTime(field, ftype, nfields, &dtype, &tm, &fsec, &tz);
-	if (code == DTERR_FIELD_OVERFLOW || code == DTERR_MD_FIELD_OVERFLOW ||
-		code == DTERR_TZDISP_OVERFLOW)
+	if (code == DTERR_TZDISP_OVERFLOW)
+		return fail(reader, text, len, ERRCODE_INVALID_TIME_ZONE_DISPLACEMENT_VALUE,
+					"time zone displacement out of range: ", "", err);
+	if (code == DTERR_FIELD_OVERFLOW || code == DTERR_MD_FIELD_OVERFLOW)
 		return fail(reader, text, len, ERRCODE_DATETIME_FIELD_OVERFLOW,
 					"date/time field value out of range: ", "", err);
 	if (code != 0)

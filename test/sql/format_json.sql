@@ -57,6 +57,11 @@ SELECT p AS payload, (said(p)).* FROM unnest(ARRAY[
 SELECT (said('{"z":' || repeat('[', 64) || repeat(']', 64) || '}')).*;
 SELECT (said('{"z":' || repeat('[', 63) || repeat(']', 63) || '}')).*;
 SELECT (said('{"z":' || repeat('[', 100000))).*;
+-- In the words of the server.
+SELECT (said('{"f":"x"}')).*;
+SELECT (said('{"f":"2026-01-31 12:34:56+99"}')).*;
+SELECT (said('{"c":" "}')).*;
+SELECT (said('{"c":" 1e400x"}')).*;
 -- Bytes that are no UTF-8.
 SELECT p AS payload, (said(p)).* FROM unnest(ARRAY[
     '{"b":"'::bytea || '\xff'::bytea || '"}'::bytea, '{"b":"'::bytea || '\xc0af'::bytea || '"}'::bytea,
