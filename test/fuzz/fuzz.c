@@ -103,10 +103,11 @@ fuzz_copy(const char *data, Size len)
 }
 
 /*
- * ---- The memory context.  From 16 on the kinds of contexts are fixed, and an
- * allocation set must do.
+ * ---- The memory context
  */
-#if PG_VERSION_NUM < 160000
+#if PG_VERSION_NUM >= 160000
+#error "from 16 on a memory context of one's own is not possible"
+#endif
 
 typedef struct Chunk
 {
@@ -231,19 +232,3 @@ fuzz_context_size(MemoryContext context)
 {
 	return ((FuzzContext *) context)->size;
 }
-
-#else
-
-MemoryContext
-fuzz_context_create(MemoryContext parent, const char *name)
-{
-	return AllocSetContextCreateInternal(parent, "fuzz", ALLOCSET_DEFAULT_SIZES);
-}
-
-Size
-fuzz_context_size(MemoryContext context)
-{
-	return MemoryContextMemAllocated(context, true);
-}
-
-#endif
