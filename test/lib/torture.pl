@@ -4,6 +4,7 @@
 use strict;
 use warnings;
 
+use Digest::MD5 'md5';
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -158,10 +159,9 @@ sub misbehave
 
 my %more = (
 	'kill -9 of any process of the server' => sub {
-		my ($type, $pid) = split /\|/, $havoc->ask("SELECT backend_type, pid FROM pg_stat_activity
-			WHERE pid <> pg_backend_pid() ORDER BY backend_type, pid OFFSET "
-			  . int(rand 9) . ' LIMIT 1') || $havoc->ask("SELECT backend_type, pid FROM pg_stat_activity
-			WHERE backend_type = 'checkpointer'") || '|';
+		my @all = split /\n/, $havoc->ask('SELECT backend_type, pid FROM pg_stat_activity
+			WHERE pid <> pg_backend_pid() ORDER BY backend_type, pid') // '';
+		my ($type, $pid) = split /\|/, $all[ rand @all ] // '|';
 		kill 'KILL', $pid if $pid;
 		sleep 0.2;
 		$havoc->wait_for_server;
@@ -265,7 +265,8 @@ for my $round (1 .. $rounds)
 {
 	last if $end && time > $end;
 	my $number = $seed + $round - 1;
-	srand $number;
+	# Neighbouring seeds have neighbouring first numbers.
+	srand unpack 'L', md5($number);
 	my $action = $deck[ rand @deck ];
 	my $pause = rand 0.4;
 
