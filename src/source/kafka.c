@@ -435,9 +435,16 @@ set_user_conf(rd_kafka_conf_t *conf, const KafkaOptions *options, IngestError *e
 {
 	ListCell   *lc;
 	bool		sasl = strncmp(protocols[options->protocol], "sasl", 4) == 0;
+	char		timeout[32];
 
-	/* One answer must not be a multiple of what may be queued; a user may know better. */
+	/*
+	 * First what a user may know better: one answer must not be a multiple of
+	 * what may be queued, and a broker that is silent is not waited for longer
+	 * than we are told to.  (Within the bounds of the library.)
+	 */
+	snprintf(timeout, sizeof(timeout), INT64_FORMAT, Min(Max(options->timeout, 1000), 300000));
 	if (!set_conf(conf, "fetch.max.bytes", "8388608", err) ||
+		!set_conf(conf, "socket.timeout.ms", timeout, err) ||
 		!set_conf(conf, "bootstrap.servers", options->brokers, err) ||
 		!set_conf(conf, "client.id", options->client_id, err) ||
 		!set_conf(conf, "security.protocol", protocols[options->protocol], err))
@@ -636,43 +643,45 @@ kafka_list_shards(IngestSource *src, IngestShard **shards, int *nshards, IngestE
 	return true;
 }
 
-typedef struct Watermarks
+typedef struct OffsetQuery
 {
 	int32		partition;
-	int64		low;
-	int64		high;			/* the last stable offset: we read committed */
-} Watermarks;
+	int64		at;				/* ms since 1970, or RD_KAFKA_OFFSET_BEGINNING or _END; then the offset */
+} OffsetQuery;
 
+/*
+ * Not rd_kafka_query_watermark_offsets(): it waits for an answer however long
+ * that takes, whatever time it is given.
+ */
 static rd_kafka_resp_err_t
-ask_watermarks(Kafka *k, void *arg)
+ask_offset(Kafka *k, void *arg)
 {
-	Watermarks *w = arg;
-
-	return rd_kafka_query_watermark_offsets(k->rk, k->options->topic, w->partition,
-											&w->low, &w->high, INGEST_SOURCE_PATIENCE);
-}
-
-typedef struct TimeQuery
-{
-	int32		partition;
-	int64		at;				/* ms since 1970, then the offset */
-} TimeQuery;
-
-static rd_kafka_resp_err_t
-ask_time(Kafka *k, void *arg)
-{
-	TimeQuery *t = arg;
+	OffsetQuery *q = arg;
 	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(1);
 	rd_kafka_resp_err_t code;
 
-	rd_kafka_topic_partition_list_add(list, k->options->topic, t->partition)->offset = t->at;
+	rd_kafka_topic_partition_list_add(list, k->options->topic, q->partition)->offset = q->at;
 	code = rd_kafka_offsets_for_times(k->rk, list, INGEST_SOURCE_PATIENCE);
 	if (code == RD_KAFKA_RESP_ERR_NO_ERROR)
 		code = list->elems[0].err;
 	if (code == RD_KAFKA_RESP_ERR_NO_ERROR)
-		t->at = list->elems[0].offset;
+		q->at = list->elems[0].offset;
 	rd_kafka_topic_partition_list_destroy(list);
 	return code;
+}
+
+/* The first offset of a partition, and its last stable one: we read committed. */
+static bool
+ask_watermarks(Kafka *k, int32 partition, int64 *low, int64 *high, IngestError *err)
+{
+	OffsetQuery first = {partition, RD_KAFKA_OFFSET_BEGINNING};
+	OffsetQuery end = {partition, RD_KAFKA_OFFSET_END};
+
+	if (!ask(k, ask_offset, &first, err) || !ask(k, ask_offset, &end, err))
+		return false;
+	*low = first.at;
+	*high = end.at;
+	return true;
 }
 
 static bool
@@ -680,20 +689,22 @@ kafka_find_position(IngestSource *src, const IngestShard *shard, IngestStart sta
 					TimestampTz at, char **position, IngestError *err)
 {
 	Kafka	   *k = (Kafka *) src;
-	Watermarks	w = {shard->number, 0, 0};
-	TimeQuery	t = {shard->number, Max(0, (at + EPOCH_OFFSET + 999) / MICROS_PER_MS)};
+	OffsetQuery q = {shard->number, RD_KAFKA_OFFSET_BEGINNING};
 
-	if (!ask(k, ask_watermarks, &w, err))
-		return false;
 	if (start == INGEST_START_TIMESTAMP)
+		q.at = Max(0, (at + EPOCH_OFFSET + 999) / MICROS_PER_MS);
+	else if (start == INGEST_START_LATEST)
+		q.at = RD_KAFKA_OFFSET_END;
+	if (!ask(k, ask_offset, &q, err))
+		return false;
+	if (q.at < 0)
 	{
-		if (!ask(k, ask_time, &t, err))
+		/* Nothing that late: what comes next. */
+		q.at = RD_KAFKA_OFFSET_END;
+		if (!ask(k, ask_offset, &q, err))
 			return false;
-		/* Negative: nothing that late, so what comes next. */
-		*position = psprintf(INT64_FORMAT, t.at < 0 ? w.high : t.at);
-		return true;
 	}
-	*position = psprintf(INT64_FORMAT, start == INGEST_START_EARLIEST ? w.low : w.high);
+	*position = psprintf(INT64_FORMAT, q.at);
 	return true;
 }
 
@@ -812,7 +823,8 @@ look_at_shard(Kafka *k, int index, IngestError *err)
 {
 	IngestShard *shard = &k->shards[index];
 	KafkaShard *state = &k->states[index];
-	Watermarks	w = {shard->number, 0, 0};
+	int64		low;
+	int64		high;
 
 	state->number = shard->number;
 	if (!parse_offset(shard->position, &state->next))
@@ -821,23 +833,23 @@ look_at_shard(Kafka *k, int index, IngestError *err)
 						 "\"%s\" is not an offset", shard->position);
 		return false;
 	}
-	if (!ask(k, ask_watermarks, &w, err))
+	if (!ask_watermarks(k, shard->number, &low, &high, err))
 		return false;
-	set_end(k, index, w.high);
+	set_end(k, index, high);
 
-	if (state->next < w.low || state->next > w.high)
+	if (state->next < low || state->next > high)
 	{
 		MemoryContext old = MemoryContextSwitchTo(k->shard_mcxt);
 
-		set_gap(k, &k->gap, shard, state->next < w.low ?
+		set_gap(k, &k->gap, shard, state->next < low ?
 				"The messages in between were removed." :
-				"The partition was cut, or the topic was made anew.", w.low, w.high);
+				"The partition was cut, or the topic was made anew.", low, high);
 		MemoryContextSwitchTo(old);
 		k->gap_shard = index;
 		return true;
 	}
 	state->readable = true;
-	state->verify = shard->proof != NULL && state->next > w.low;
+	state->verify = shard->proof != NULL && state->next > low;
 	return true;
 }
 
@@ -1056,13 +1068,13 @@ nudge_library(Kafka *k, int64 enough)
 	for (int i = 0; i < k->nshards; i++)
 	{
 		int			index = (k->nudged + 1 + i) % k->nshards;
-		Watermarks	w = {k->shards[index].number, 0, 0};
+		OffsetQuery q = {k->shards[index].number, RD_KAFKA_OFFSET_END};
 		TimestampTz done;
 
 		if (!k->states[index].started || k->shards[index].lag <= 0)
 			continue;
 		k->nudged = index;
-		(void) ask_watermarks(k, &w);
+		(void) ask_offset(k, &q);
 		done = GetCurrentTimestamp();
 		k->next_nudge = done + Max(5 * MICROS_PER_MS, 9 * (done - now));
 		return;

@@ -78,7 +78,6 @@ fault_consume(rd_kafka_queue_t *queue, int timeout, rd_kafka_message_t **events,
 #define rd_kafka_consume_start_queue(...) FAULT_MINUS(rd_kafka_consume_start_queue(__VA_ARGS__))
 #define rd_kafka_consume_stop(...) FAULT_MINUS(rd_kafka_consume_stop(__VA_ARGS__))
 #define rd_kafka_metadata(...) FAULT_CODE(rd_kafka_metadata(__VA_ARGS__))
-#define rd_kafka_query_watermark_offsets(...) FAULT_CODE(rd_kafka_query_watermark_offsets(__VA_ARGS__))
 #define rd_kafka_get_watermark_offsets(...) FAULT_CODE(rd_kafka_get_watermark_offsets(__VA_ARGS__))
 #define rd_kafka_offsets_for_times(...) FAULT_CODE(rd_kafka_offsets_for_times(__VA_ARGS__))
 #define rd_kafka_message_headers(...) FAULT_CODE(rd_kafka_message_headers(__VA_ARGS__))

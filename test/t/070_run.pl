@@ -49,14 +49,8 @@ $node->safe_psql('postgres', "SELECT ingest.add_transform('sensors', 'slowly', '
 foreach my $how (qw(cancel terminate cancel))
 {
 	my ($handle, $pid) = run_in_background('sensors');
-	my $progress = '';
-	foreach (1 .. 100)
-	{
-		sleep 0.1;
-		$progress = value($node, "SELECT query FROM pg_stat_activity WHERE pid = $pid");
-		last if $progress =~ /in \d+ batches/;
-	}
-	like($progress, qr/messages in \d+ batches/, 'progress is seen in pg_stat_activity');
+	wait_for($node, "SELECT query LIKE '%messages in % batches%' FROM pg_stat_activity WHERE pid = $pid", 't',
+		'progress is seen in pg_stat_activity');
 	my $begin = time;
 	value($node, "SELECT pg_${how}_backend($pid)");
 	IPC::Run::finish($handle);
