@@ -16,6 +16,7 @@
 #include "pipeline/run.h"
 #include "pipeline/transform.h"
 #include "pipeline/usersql.h"
+#include "utils/guc.h"
 #include "utils/json.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
@@ -278,6 +279,14 @@ check_budget(IngestRun *run, Turn *turn)
 
 /* ---- the turn ---- */
 
+/* A function of the owner may have said SET ROLE, which lasts: the next batch is the owner's again. */
+static void
+keep_role(const char *role)
+{
+	if (strcmp(GetConfigOption("role", false, false), role) != 0)
+		SetConfigOption("role", role, PGC_USERSET, PGC_S_SESSION);
+}
+
 /* Everything between BEGIN and COMMIT. */
 static void
 do_turn(IngestRun *run, void *arg)
@@ -293,10 +302,13 @@ do_turn(IngestRun *run, void *arg)
 
 	if (has_messages)
 	{
+		char	   *role = pstrdup(GetConfigOption("role", false, false));
+
 		level = ingest_usersql_begin(run->prepared->pl);
 		batch_id = ingest_batch_next_id();
 		load_batch(run, turn, batch_id);
 		ingest_usersql_end(level);
+		keep_role(role);
 	}
 	find_moves(run, turn);
 	if (has_messages)

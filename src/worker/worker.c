@@ -42,8 +42,9 @@
 #define LOOK_INTERVAL_MS	60000
 
 /*
- * What ended the process before may end this one, too: an error it left is taken
- * for over when this one has lived for a while, or has committed a batch.
+ * What ended the process before may end this one, too, and the messages that were
+ * not written come again: such an error is taken for over when nothing has happened
+ * for a while, or a batch was committed.
  */
 #define PROBATION_MS		5000
 
@@ -68,8 +69,9 @@ typedef struct Worker
 	int			attempts;		/* failures in a row */
 	int			quick_tries;
 	bool		unwell;			/* the state may show an error that is over */
-	TimestampTz probation;		/* not before this; 0 when the error was met here */
+	TimestampTz probation;		/* not before this; 0 when the source's answer is enough */
 	bool		unproven;		/* no batch committed since the start or an error */
+	bool		failed_turn;	/* the error was met with messages in hand */
 	TimestampTz looked_at;		/* at the definition */
 } Worker;
 
@@ -179,6 +181,16 @@ check_requests(Worker *w, IngestError *err)
 	return true;
 }
 
+/* ---- the state ---- */
+
+/* Why a pipeline does not run is written down also when its owner's transactions are read-only. */
+static void
+begin_note(void)
+{
+	ingest_session_begin();
+	XactReadOnly = false;
+}
+
 /* ---- going well ---- */
 
 /* The source answers: an error that is shown is over. */
@@ -187,7 +199,7 @@ note_recovery(Worker *w)
 {
 	if (!w->unwell || w->probation > GetCurrentTimestamp())
 		return;
-	ingest_session_begin();
+	begin_note();
 	ingest_state_recovered(w->id);
 	ingest_session_commit();
 	w->unwell = false;
@@ -207,7 +219,7 @@ note_batch(Worker *w, const IngestCounts *counts)
 	pg_atomic_write_u64(&self->progress_at, (uint64) GetCurrentTimestamp());
 	if (w->unproven)
 	{
-		ingest_session_begin();
+		begin_note();
 		ingest_state_well(w->id);
 		ingest_session_commit();
 		w->unproven = w->unwell = false;
@@ -266,7 +278,10 @@ make_turn(Worker *w, IngestError *err)
 	ingest_process_set_phase(INGEST_PHASE_LOADING);
 	pgstat_report_activity(STATE_RUNNING, w->activity);
 	if (!ingest_run_turn(w->run, &ingest_session_xact, &counts, err))
+	{
+		w->failed_turn = true;
 		return false;
+	}
 	note_batch(w, &counts);
 	return true;
 }
@@ -417,12 +432,14 @@ retry_later(Worker *w, const IngestError *err)
 	int64		delay = ingest_backoff_next(w->attempts + 1, err->retry_after);
 	TimestampTz retry_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), delay);
 
-	ingest_session_begin();
+	begin_note();
 	w->attempts = ingest_state_retry(w->id, err, retry_at);
 	ingest_session_commit();
 	MemoryContextSwitchTo(w->mcxt);
 	w->unwell = w->unproven = true;
-	w->probation = 0;
+	/* That the source answers proves nothing while its messages are to come again. */
+	w->probation = w->failed_turn ? TimestampTzPlusMilliseconds(retry_at, PROBATION_MS) : 0;
+	w->failed_turn = false;
 	ingest_error_report(err, LOG);
 
 	ingest_process_self->look = false;
@@ -450,7 +467,7 @@ retry_quickly(Worker *w, const IngestError *err)
 static void
 halt(Worker *w, IngestHalt why, const IngestError *err)
 {
-	ingest_session_begin();
+	begin_note();
 	ingest_state_halt(w->id, why, err);
 	ingest_session_commit();
 	MemoryContextSwitchTo(w->mcxt);

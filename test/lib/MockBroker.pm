@@ -41,6 +41,19 @@ sub produce
 	return;
 }
 
+# Messages with these values, into partition 0.
+sub send
+{
+	my ($self, $topic, @payloads) = @_;
+	my ($out, $err) = ('', '');
+	s/\\/\\\\/g, s/\t/\\t/g, s/\n/\\n/g foreach @payloads;
+	my $in = join '', map { "0\t\\N\t\\N\t$_\n" } @payloads;
+	IPC::Run::run([ _bin('produce'), '--brokers', $self->{brokers}, '--topic', $topic, '--stdin' ],
+		'<', \$in, '>', \$out, '2>', \$err)
+	  or die "produce: $err";
+	return;
+}
+
 # Answers nothing any more / answers again.
 sub freeze { return $_[0]{process}->signal('STOP') }
 sub thaw { return $_[0]{process}->signal('CONT') }

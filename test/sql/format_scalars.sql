@@ -1,4 +1,4 @@
--- Each direct reader agrees with its type's input function: the same value, or
+-- F16: each direct reader agrees with its type's input function: the same value, or
 -- an error from both.  Random and hostile texts, the same ones every time.
 SET timezone = 'Europe/Berlin';
 SET datestyle = 'ISO, DMY';

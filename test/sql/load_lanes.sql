@@ -60,7 +60,7 @@ END $$;
 CREATE FOREIGN TABLE ll.source (id integer, name text, amount numeric, at timestamptz, day date, extra text)
     SERVER ll_server OPTIONS (topic 't');
 
--- Casts, defaults, generated columns, domains, a dropped column, constraints
+-- F17: casts, defaults, generated columns, domains, a dropped column, constraints
 SELECT ll.define($$
     CREATE DOMAIN positive AS numeric CHECK (value > 0);
     CREATE DOMAIN tag AS text DEFAULT 'none';

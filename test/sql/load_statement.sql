@@ -47,7 +47,7 @@ SELECT * FROM triggered ORDER BY id;
 TABLE letters;
 TABLE lane;
 
--- Foreign keys, also deferred ones
+-- F12: foreign keys, also deferred ones
 CREATE TABLE known (id integer PRIMARY KEY);
 INSERT INTO known VALUES (1), (3), (5);
 CREATE TABLE referring (id integer REFERENCES known, name text, at timestamptz);

@@ -81,9 +81,9 @@ $node->safe_psql('postgres', q{
 	SELECT ingest.manage_partitions('times', every => '1 day', ahead => 0, bounds => '[2025-01-01, 2027-01-01)');
 	SELECT ingest.create_pipeline('times', 'times_topic', 'times', options => '{"error_rate": 1}')});
 drain($node, 'times');
-is(value($node, 'SELECT count(*), count(DISTINCT tableoid) FROM times'), '3|3', 'partitions are made for what is plausible');
+is(value($node, 'SELECT count(*), count(DISTINCT tableoid) FROM times'), '3|3', 'F08: partitions are made for what is plausible');
 is(value($node, "SELECT count(*), min(stage) FROM ingest.dead_letter WHERE pipeline = 'times'"), '3|load',
-	'rows outside the bounds are dead letters');
+	'F08: rows outside the bounds are dead letters');
 
 # ---- a batch that is bad from end to end costs a bounded effort
 
@@ -103,7 +103,7 @@ foreach my $target (qw(flood walled))
 	my $begin = time;
 	drain($node, $target);
 	my $seconds = time - $begin;
-	is(value($node, "SELECT count(*) FROM ingest.dead_letter WHERE pipeline = '$target'"), '30000', "$target: all are dead letters");
+	is(value($node, "SELECT count(*) FROM ingest.dead_letter WHERE pipeline = '$target'"), '30000', "F18: $target: all are dead letters");
 	cmp_ok($seconds, '<', 60, sprintf "$target: in %.1f s", $seconds);
 }
 
@@ -118,7 +118,7 @@ my $read = value($node, "SELECT sum(read) FROM ingest.batch_history WHERE pipeli
 cmp_ok($read, '<', 20000, "a flood stops the pipeline after $read rows");
 check_accounts($node, 'budget', 'budget', 'what was read until then is committed');
 $node->safe_psql('postgres', "SELECT ingest.start('budget')");
-wait_for($node, "SELECT state FROM ingest.pipeline_status WHERE name = 'budget'", 'paused', 'in background: state paused');
+wait_for($node, "SELECT state FROM ingest.pipeline_status WHERE name = 'budget'", 'paused', 'F06: in background: state paused');
 like(value($node, "SELECT last_error FROM ingest.pipeline_status WHERE name = 'budget'"), qr/reject|error/, 'and why');
 $node->safe_psql('postgres', q(SELECT ingest.stop('budget');
 	SELECT ingest.alter_pipeline('budget', options => '{"error_rate": 1, "error_limit": 1000}')));

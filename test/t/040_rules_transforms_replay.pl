@@ -102,7 +102,7 @@ $node->safe_psql('postgres', "SELECT ingest.alter_pipeline('brittle', options =>
 $node->safe_psql('postgres', "SELECT ingest.drop_transform('brittle', 'breaks');
 	SELECT ingest.add_transform('brittle', 'breaks', 'INSERT INTO seen SELECT 1 / min(a) FROM batch')");
 fails_with($node, "CALL ingest.run('brittle')", '22012', qr/division by zero/, 'a transform that fails');
-is(value($node, 'SELECT (SELECT count(*) FROM brittle), (SELECT count(*) FROM seen)'), '0|0', 'takes its batch back');
+is(value($node, 'SELECT (SELECT count(*) FROM brittle), (SELECT count(*) FROM seen)'), '0|0', 'F14: takes its batch back');
 $node->safe_psql('postgres', "SELECT ingest.start('brittle')");
 wait_for($node, "SELECT state || ' ' || (concat(last_error, detail, hint) ~ 'breaks') FROM ingest.pipeline_status WHERE name = 'brittle'",
 	'failed true', 'in background: state failed, and the transform is named');
