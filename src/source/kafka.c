@@ -268,7 +268,7 @@ set_error(Kafka *k, IngestError *err, rd_kafka_resp_err_t code)
 		case RD_KAFKA_RESP_ERR__RESOLVE:
 			ingest_error_set(err, INGEST_ERROR_TRANSIENT, ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION,
 							 "no broker of topic \"%s\" answers", topic);
-			ingest_error_hint(err, "Check the server's option \"brokers\", and that the brokers are up.");
+			ingest_error_hint(err, "Check the server's options \"brokers\" and \"security_protocol\", and that the brokers are up.");
 			break;
 		default:
 			ingest_error_set(err, INGEST_ERROR_TRANSIENT, ERRCODE_FDW_ERROR,

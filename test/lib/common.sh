@@ -5,7 +5,7 @@ pg_version=${INGEST_PG_VERSION:-15}
 export PG_CONFIG=${PG_CONFIG:-/usr/lib/postgresql/$pg_version/bin/pg_config}
 
 server_packages=("postgresql-$pg_version" "postgresql-server-dev-$pg_version" librdkafka-dev gcc make pkg-config)
-test_packages=(libipc-run-perl kcat maven default-jre-headless clang libclang-rt-dev llvm python3)
+test_packages=(libipc-run-perl kcat openssl maven default-jre-headless clang libclang-rt-dev llvm python3)
 
 log() { printf '# %s\n' "$*" >&2; }
 die() { printf '%s: %s\n' "${0##*/}" "$*" >&2; exit 1; }
