@@ -718,11 +718,14 @@ kafka_find_end(IngestSource *src, const IngestShard *shard, char **position, Ing
  * ---- Positions
  */
 
+/* In one way of writing only, since positions are compared as texts. */
 static bool
 parse_offset(const char *text, int64 *offset)
 {
 	char	   *end;
 
+	if (text[0] < '0' || text[0] > '9' || (text[0] == '0' && text[1] != '\0'))
+		return false;
 	errno = 0;
 	*offset = strtoll(text, &end, 10);
 	return errno == 0 && end != text && *end == '\0' && *offset >= 0 && *offset < PG_INT64_MAX;

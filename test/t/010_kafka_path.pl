@@ -55,7 +55,7 @@ foreach (1 .. 100)
 is_deeply($told, { map { $_ => $ends->{$_}[1] } 0 .. 3 }, 'the group was told');
 
 drain($node, 'sensors');
-check_exactly_once($node, 'sensors', 'sensors_manifest', 'a second run reads nothing twice');
+check_exactly_once($node, 'sensors', 'sensors_manifest', 'C02: a second run reads nothing twice');
 
 # ---- metadata columns
 
@@ -80,7 +80,7 @@ $node->safe_psql('postgres', q(
 drain($node, 'meta');
 is(value($node, 'SELECT a, topic, partition, at, stamp, key, key_text FROM meta WHERE a <> 2 ORDER BY a'),
 	"1|meta|0|0|2023-11-14 22:13:20.123+00|\\x6b31|k1\n3|meta|1|1|2023-11-14 22:13:21+00|\\xff00|",
-	'topic, partition, offset, timestamp, key');
+	'C14: topic, partition, offset, timestamp, key');
 is(value($node, 'SELECT headers FROM meta WHERE a = 1'),
 	'[{"trace": "abc"}, {"empty": null}, {"trace": "def"}]', 'headers in their order');
 is(value($node, 'SELECT key IS NULL, key_text IS NULL, headers IS NULL OR headers = \'[]\', abs(extract(epoch FROM now() - stamp)) < 300
@@ -101,9 +101,9 @@ foreach my $case ([ 'skip', 0, 0 ], [ 'reject', 0, 2 ], [ 'row', 2, 0 ])
 		SELECT ingest.create_pipeline('$name', '${name}_topic', '$name', options => '{"on_null": "$policy"}')));
 	drain($node, $name);
 	is(value($node, "SELECT count(*) FILTER (WHERE a = 1), count(*) FILTER (WHERE a IS NULL AND at IN (0, 2)) FROM $name"),
-		"1|$rows", "on_null $policy: rows");
+		"1|$rows", "C13: on_null $policy: rows");
 	is(value($node, "SELECT count(*), count(*) FILTER (WHERE payload IS NULL) FROM ingest.dead_letter WHERE pipeline = '$name'"),
-		"$letters|$letters", "on_null $policy: dead letters");
+		"$letters|$letters", "C13: on_null $policy: dead letters");
 	check_accounts($node, $name, $name, "on_null $policy");
 }
 
@@ -117,7 +117,7 @@ $node->safe_psql('postgres', q(
 drain($node, 'nothing');
 is(value($node, 'SELECT array_agg(a ORDER BY a) FROM nothing'), '{1,2}', 'good rows of an array are written');
 is(value($node, q(SELECT string_agg("offset" || '/' || row_number, ' ' ORDER BY id) FROM ingest.dead_letter
-	WHERE pipeline = 'nothing')), '0/0 1/0 2/2', 'an empty value and a bad row of an array are dead letters');
+	WHERE pipeline = 'nothing')), '0/0 1/0 2/2', 'C16: an empty value and a bad row of an array are dead letters');
 
 # ---- transactions: what was aborted never was, control records are no lag
 
@@ -128,7 +128,7 @@ create_sensor_pipeline($node, 'booked', 'booked', options => '{"batch_rows": 100
 drain($node, 'booked');
 check_exactly_once($node, 'booked', 'booked_manifest', 'transactions');
 check_lag($node, $kafka, 'booked', 'booked', 'transactions');
-is(value($node, 'SELECT count(*) FROM booked'), '6000', 'transactions: aborted messages are not there');
+is(value($node, 'SELECT count(*) FROM booked'), '6000', 'C10: aborted messages are not there');
 
 # All of a topic aborted: nothing to write, and yet the position moves.
 $kafka->create_topic('aborted', 1);
@@ -136,7 +136,7 @@ $kafka->produce('aborted', count => 1000, seed => 3, transaction => 500, abort =
 create_sensor_pipeline($node, 'aborted', 'aborted');
 drain($node, 'aborted');
 is(value($node, 'SELECT count(*) FROM aborted'), '0', 'only aborted messages: no rows');
-check_lag($node, $kafka, 'aborted', 'aborted', 'only aborted messages');
+check_lag($node, $kafka, 'aborted', 'aborted', 'C09: only aborted messages and control records');
 
 # ---- compaction: holes in the offsets are no gaps
 
@@ -159,8 +159,8 @@ create_sensor_pipeline($node, 'compact', 'compact');
 drain($node, 'compact');
 cmp_ok(value($node, 'SELECT count(*) FROM compact'), '<=', $left, 'compaction: not more rows than messages are left');
 is(value($node, 'SELECT count(DISTINCT seq) FROM compact WHERE seq >= 12000'), '10', 'compaction: the last ones are there');
-is(value($node, 'SELECT count(*) FROM ingest.gap'), '0', 'compaction: no gap');
-check_lag($node, $kafka, 'compact', 'compact', 'compaction');
+is(value($node, 'SELECT count(*) FROM ingest.gap'), '0', 'C12: compaction: no gap');
+check_lag($node, $kafka, 'compact', 'compact', 'C12: compaction');
 
 # ---- partitions added while it runs are read from their beginning
 
@@ -172,7 +172,7 @@ wait_for($node, 'SELECT count(*) FROM growing', '1000', 'running in background')
 $kafka->add_partitions('growing', 3);
 sleep 0.5;
 $kafka->produce('growing', count => 3000, seed => 5, first => 1000, partitions => 3, manifest => "$dir/growing2");
-wait_for($node, 'SELECT count(*) FROM growing', '4000', 'messages of new partitions arrive');
+wait_for($node, 'SELECT count(*) FROM growing', '4000', 'C08: messages of new partitions arrive');
 load_manifest($node, 'growing_manifest', "$dir/growing1", "$dir/growing2");
 check_exactly_once($node, 'growing', 'growing_manifest', 'partitions added');
 $node->safe_psql('postgres', "SELECT ingest.stop('growing')");
@@ -202,11 +202,11 @@ is(value($node, 'SELECT a FROM start_latest'), '100', 'start_at latest: what cam
 # ---- the topic is missing
 
 create_sensor_pipeline($node, 'missing', 'missing');
-fails_with($node, "CALL ingest.run('missing')", '[0-9A-Z]{5}', qr/missing/, 'a missing topic, in the foreground');
+fails_with($node, "CALL ingest.run('missing')", '[0-9A-Z]{5}', qr/missing/, 'C06: a missing topic, in the foreground');
 fails_with($node, "SELECT * FROM ingest.preview('missing')", '[0-9A-Z]{5}', qr/missing/, 'a missing topic, in the preview');
 $node->safe_psql('postgres', "SELECT ingest.start('missing')");
 wait_for($node, "SELECT last_error ~ 'missing' AND state <> 'running' FROM ingest.pipeline_status WHERE name = 'missing'",
-	't', 'a missing topic, in background: the state says so');
+	't', 'C06: a missing topic, in background: the state says so');
 $node->safe_psql('postgres', "SELECT ingest.stop('missing')");
 
 # ---- messages deleted before they were read
@@ -222,11 +222,11 @@ foreach my $policy (qw(stop skip))
 	$kafka->truncate($name, 0, 150);
 	if ($policy eq 'stop')
 	{
-		fails_with($node, "CALL ingest.run('$name')", '[0-9A-Z]{5}', qr/offset|gap|150/, 'a gap, in the foreground');
+		fails_with($node, "CALL ingest.run('$name')", '[0-9A-Z]{5}', qr/offset|gap|150/, 'C04: a gap, in the foreground');
 		$node->safe_psql('postgres', "SELECT ingest.start('$name')");
 		wait_for($node, "SELECT state FROM ingest.pipeline_status WHERE name = '$name'", 'gap',
-			'a gap, in background: state gap');
-		is(value($node, "SELECT count(*) FROM $name"), '100', 'a gap: nothing was read behind it');
+			'C04: a gap, in background: state gap');
+		is(value($node, "SELECT count(*) FROM $name"), '100', 'C04: a gap: nothing was read behind it');
 		$node->safe_psql('postgres', "SELECT ingest.stop('$name')");
 	}
 	else
@@ -234,7 +234,7 @@ foreach my $policy (qw(stop skip))
 		my $err = drain($node, $name);
 		like($err, qr/WARNING/, 'on_gap skip: a warning');
 		is(value($node, "SELECT shard, from_position, to_position, messages, skipped_by FROM ingest.gap WHERE pipeline = '$name'"),
-			'0|100|150|50|on_gap', 'on_gap skip: noted in ingest.gap');
+			'0|100|150|50|on_gap', 'C04: on_gap skip: noted in ingest.gap');
 		is(value($node, "SELECT count(*), min(seq) FILTER (WHERE seq >= 100) FROM $name"), '150|150',
 			'on_gap skip: goes on behind it');
 	}
@@ -242,9 +242,9 @@ foreach my $policy (qw(stop skip))
 
 # ---- the topic was made anew: shorter, and longer than what was read
 
-foreach my $case ([ 'shorter', 50 ], [ 'longer', 300 ])
+foreach my $case ([ 'C05', 'shorter', 50 ], [ 'C07', 'longer', 300 ])
 {
-	my ($name, $count) = @$case;
+	my ($row, $name, $count) = @$case;
 	$kafka->create_topic($name, 1);
 	$kafka->produce($name, count => 100, seed => 7);
 	create_sensor_pipeline($node, $name, $name);
@@ -256,8 +256,8 @@ foreach my $case ([ 'shorter', 50 ], [ 'longer', 300 ])
 		"a topic made anew, $name, in the foreground");
 	$node->safe_psql('postgres', "SELECT ingest.start('$name')");
 	wait_for($node, "SELECT state FROM ingest.pipeline_status WHERE name = '$name'", 'gap',
-		"a topic made anew, $name: state gap");
-	is(value($node, "SELECT count(*) FROM $name"), '100', "a topic made anew, $name: nothing was mixed in");
+		"$row: a topic made anew, $name: state gap");
+	is(value($node, "SELECT count(*) FROM $name"), '100', "$row: a topic made anew, $name: nothing was mixed in");
 	$node->safe_psql('postgres', "SELECT ingest.stop('$name');
 		SELECT ingest.seek('$name', 'earliest', confirm => true); TRUNCATE $name");
 	drain($node, $name);
@@ -272,11 +272,11 @@ isnt($rc, 0, 'unreachable brokers: run fails');
 like($err, qr/ERROR/, 'unreachable brokers: with an error');
 $node->safe_psql('postgres', "SELECT ingest.start('sensors')");
 wait_for($node, "SELECT state FROM ingest.pipeline_status WHERE name = 'sensors'", 'backoff',
-	'unreachable brokers: state backoff');
+	'C20: unreachable brokers: state backoff');
 $kafka->start;
 $kafka->produce('sensors', count => 1000, seed => 1, first => 20000, manifest => "$dir/sensors2");
 load_manifest($node, 'sensors_manifest', "$dir/sensors2");
-wait_for($node, "SELECT read = 21000 FROM ingest.pipeline_status WHERE name = 'sensors'", 't', 'it goes on when they are back');
+wait_for($node, "SELECT read = 21000 FROM ingest.pipeline_status WHERE name = 'sensors'", 't', 'C20: it goes on when they are back');
 wait_for($node, "SELECT lag = 0 AND state = 'running' FROM ingest.pipeline_status WHERE name = 'sensors'", 't', 'and is well');
 check_exactly_once($node, 'sensors', 'sensors_manifest', 'after an outage');
 

@@ -30,10 +30,10 @@ my ($rc, $out, $err) = $node->psql('postgres', "\\set VERBOSITY verbose\nSELECT 
 isnt($rc, 0, 'a wrong password: the preview fails');
 like($err, qr/ERROR/, 'with an error');
 like($err, qr/[Aa]uthentication/, 'that says why') or diag $err;
-unlike($err, qr/canary/, 'and not the password');
+unlike($err, qr/canary/, 'C24: and not the password');
 $node->safe_psql('postgres', "SELECT ingest.start('sensors')");
 wait_for($node, "SELECT last_error IS NOT NULL AND state <> 'running' FROM ingest.pipeline_status WHERE name = 'sensors'", 't',
-	'a wrong password, in background: the state says so');
+	'C24: a wrong password, in background: the state says so');
 $node->safe_psql('postgres', "SELECT ingest.stop('sensors')");
 
 # ---- the right one: literally, from a file, from the environment
