@@ -121,8 +121,8 @@ sub sweep_turns
 	my $times = count_log($node, qr/fault: allocation \d+/, $log);
 	set_fault('');
 	diag "$name: $times allocations of a turn failed, each ${step}th";
-	cmp_ok($times, '>', 10, "$name: allocations failed");
-	is(worker_pid($node, $name), $pid, "$name: in one process");
+	cmp_ok($times, '>', 10, "J04: $name: allocations failed");
+	is(worker_pid($node, $name), $pid, "J04: $name: in one process");
 	stays_small($before, holdings($pid), $name);
 	finish($name, $log);
 	return;
