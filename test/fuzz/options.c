@@ -94,11 +94,11 @@ is_option_error(int sqlstate)
 
 /* The error is one of options, and tells no secret. */
 static void
-check_raised(const IngestOptionDef *table, const DefElem *option)
+check_raised(const IngestOptionDef *table, const DefElem *option, MemoryContext context)
 {
 	ErrorData  *error;
 
-	MemoryContextSwitchTo(CurTransactionContext);
+	MemoryContextSwitchTo(context);
 	error = CopyErrorData();
 	FlushErrorState();
 	if (!is_option_error(error->sqlerrcode))
@@ -108,7 +108,6 @@ check_raised(const IngestOptionDef *table, const DefElem *option)
 		 (error->detail && strstr(error->detail, SECRET)) ||
 		 (error->hint && strstr(error->hint, SECRET))))
 		fuzz_finding("a secret is told: %s", error->message);
-	FreeErrorData(error);
 }
 
 static void
@@ -157,10 +156,9 @@ run_options(const char *data, Size len)
 	{
 		if (checked)
 			PG_RE_THROW();
-		check_raised(table, checking);
+		check_raised(table, checking, context);
 	}
 	PG_END_TRY();
-	MemoryContextSwitchTo(context);
 }
 
 const FuzzTarget fuzz_options = {"options", start_options, run_options};
