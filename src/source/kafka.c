@@ -42,6 +42,13 @@
 #define MICROS_PER_MS	INT64CONST(1000)
 #define EPOCH_OFFSET	((POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY)
 
+/*
+ * A question waits for so many ms at most, at first INGEST_SOURCE_PATIENCE: an
+ * answer that comes later is thrown away by the library, so for brokers that
+ * are far away, or busy, it has to become more.
+ */
+#define MAX_PATIENCE 1000
+
 /* Messages taken from the library at a time. */
 #define CHUNK 1024
 
@@ -177,6 +184,7 @@ typedef struct Kafka
 	KafkaShard *states;
 	int			nshards;
 	int			npartitions;	/* of the topic, as last seen */
+	int			patience;		/* of a question, in ms */
 	TimestampTz next_refresh;
 	TimestampTz next_nudge;
 	int			nudged;			/* shard last asked for */
@@ -523,6 +531,7 @@ kafka_open(IngestSource *src, IngestError *err)
 	k->group = k->options->group ? pstrdup(k->options->group) : NULL;
 	k->pipe[0] = k->pipe[1] = -1;
 	k->gap_shard = -1;
+	k->patience = INGEST_SOURCE_PATIENCE;
 	callback->func = close_kafka;
 	callback->arg = k;
 	MemoryContextRegisterResetCallback(src->mcxt, callback);
@@ -563,8 +572,8 @@ kafka_open(IngestSource *src, IngestError *err)
 }
 
 /*
- * ---- Asking the brokers.  Each call of the library waits at most
- * INGEST_SOURCE_PATIENCE; between them we look for interrupts.
+ * ---- Asking the brokers.  Each call of the library waits at most for our
+ * patience; between them we look for interrupts.
  */
 
 typedef rd_kafka_resp_err_t (*AskFn) (Kafka *k, void *arg);
@@ -603,15 +612,24 @@ ask(Kafka *k, AskFn fn, void *arg, IngestError *err)
 	return false;
 }
 
+/* The next question waits for longer when this one has had no answer. */
+static rd_kafka_resp_err_t
+learn_patience(Kafka *k, rd_kafka_resp_err_t code)
+{
+	if (code == RD_KAFKA_RESP_ERR__TIMED_OUT)
+		k->patience = Min(k->patience * 2, MAX_PATIENCE);
+	return code;
+}
+
 static rd_kafka_resp_err_t
 ask_partitions(Kafka *k, void *arg)
 {
 	const struct rd_kafka_metadata *metadata;
 	rd_kafka_resp_err_t code = rd_kafka_metadata(k->rk, 0, k->rkt, &metadata,
-												 INGEST_SOURCE_PATIENCE);
+												 k->patience);
 
 	if (code != RD_KAFKA_RESP_ERR_NO_ERROR)
-		return code;
+		return learn_patience(k, code);
 	if (metadata->topic_cnt != 1)
 		code = RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC;
 	else
@@ -661,7 +679,7 @@ ask_offset(Kafka *k, void *arg)
 	rd_kafka_resp_err_t code;
 
 	rd_kafka_topic_partition_list_add(list, k->options->topic, q->partition)->offset = q->at;
-	code = rd_kafka_offsets_for_times(k->rk, list, INGEST_SOURCE_PATIENCE);
+	code = learn_patience(k, rd_kafka_offsets_for_times(k->rk, list, k->patience));
 	if (code == RD_KAFKA_RESP_ERR_NO_ERROR)
 		code = list->elems[0].err;
 	if (code == RD_KAFKA_RESP_ERR_NO_ERROR)
