@@ -14,6 +14,7 @@ use warnings;
 use Errno qw(EAGAIN EINTR);
 use IO::Select;
 use IO::Socket::INET;
+use KafkaPeer;
 use POSIX ();
 use Socket qw(IPPROTO_TCP TCP_NODELAY);
 use Time::HiRes qw(sleep time);
@@ -39,6 +40,24 @@ sub new
 	return bless { pid => $pid, pen => $pen }, $class;
 }
 
+# Before a KafkaPeer that is not yet started: whoever comes through port() stays
+# on this side of it; its own tools do not.
+sub before
+{
+	my ($class, $kafka) = @_;
+	my ($inside, $outside) = (KafkaPeer::free_port(), KafkaPeer::free_port());
+	my $listeners = 'DIRECT://127.0.0.1:%d,CLIENT://127.0.0.1:%d';
+	%{ $kafka->{config} } = (%{ $kafka->{config} },
+		'listeners' => sprintf("$listeners,CONTROLLER://127.0.0.1:%d", $kafka->{port}, $inside, $kafka->{controller}),
+		'advertised.listeners' => sprintf($listeners, $kafka->{port}, $outside),
+		'listener.security.protocol.map' => 'DIRECT:PLAINTEXT,CLIENT:PLAINTEXT,CONTROLLER:PLAINTEXT',
+		'inter.broker.listener.name' => 'DIRECT');
+	my $self = $class->new(port => $outside, to => $inside);
+	$self->{port} = $outside;
+	return $self;
+}
+
+sub brokers { return "127.0.0.1:$_[0]{port}" }
 sub tell { my ($self, $order) = @_; print { $self->{pen} } "$order\n"; return }
 
 # It ends when nobody can tell it anything more.

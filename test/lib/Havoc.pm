@@ -144,11 +144,13 @@ sub progress
 
 # ---- what can happen
 
+# Of a stream that goes on: three crashes in a row without a batch would stop a pipeline.
 sub kill_worker
 {
 	my ($self) = @_;
+	my $names = join '|', @names;
 	my $pid = $self->ask("SELECT pid FROM pg_stat_activity WHERE backend_type = 'ingest worker'
-		ORDER BY random() LIMIT 1");
+		AND application_name ~ '^ingest: ($names)\\[' ORDER BY random() LIMIT 1");
 	kill 'KILL', $pid if $pid;
 	return;
 }

@@ -27,16 +27,8 @@ sub say_line { print $out @_, "\n"; return }
 
 # ---- the stage: ingest reaches the broker through a proxy, producers directly
 
-my $inside = KafkaPeer::free_port();
-my $outside = KafkaPeer::free_port();
 my $kafka = KafkaPeer->new;
-$kafka->{config} = {
-	'listeners' => "DIRECT://127.0.0.1:$kafka->{port},CLIENT://127.0.0.1:$inside,CONTROLLER://127.0.0.1:$kafka->{controller}",
-	'advertised.listeners' => "DIRECT://127.0.0.1:$kafka->{port},CLIENT://127.0.0.1:$outside",
-	'listener.security.protocol.map' => 'DIRECT:PLAINTEXT,CLIENT:PLAINTEXT,CONTROLLER:PLAINTEXT',
-	'inter.broker.listener.name' => 'DIRECT'
-};
-my $proxy = FaultProxy->new(port => $outside, to => $inside);
+my $proxy = FaultProxy->before($kafka);
 $kafka->start;
 
 my $conf = <<'CONF';
@@ -54,7 +46,7 @@ my $node = start_node('torture', conf => $conf);
 $node->set_replication_conf;
 $node->reload;
 $node->safe_psql('postgres', "CREATE SERVER plant FOREIGN DATA WRAPPER ingest_kafka OPTIONS (
-	brokers '127.0.0.1:$outside', timeout '2 s', metadata_refresh '1 s')");
+	brokers '" . $proxy->brokers . "', timeout '2 s', metadata_refresh '1 s')");
 my $havoc = Havoc->new(node => $node, kafka => $kafka, rate => $ENV{INGEST_RATE} || 700, forgiving => 1);
 
 # Everything on the small disk is a pipeline of its own.
@@ -160,7 +152,7 @@ sub misbehave
 my %more = (
 	'kill -9 of any process of the server' => sub {
 		my @all = split /\n/, $havoc->ask('SELECT backend_type, pid FROM pg_stat_activity
-			WHERE pid <> pg_backend_pid() ORDER BY backend_type, pid') // '';
+			WHERE pid <> pg_backend_pid() AND application_name NOT LIKE \'ingest: disk%\' ORDER BY backend_type, pid') // '';
 		my ($type, $pid) = split /\|/, $all[ rand @all ] // '|';
 		kill 'KILL', $pid if $pid;
 		sleep 0.2;
@@ -281,6 +273,7 @@ for my $round (1 .. $rounds)
 	sleep $pause;
 	my $note = $more{$action} ? $more{$action}->() : $havoc->happen($action);
 	$havoc->wait_for_server;
+	look_after();
 	keep_feeding();
 	$havoc->store_manifests($small ? 'disk' : ());
 	check_so_far($_) foreach $havoc->names;
