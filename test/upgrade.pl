@@ -1,4 +1,4 @@
-# pg_upgrade keeps pipelines, rules, positions, dead letters; nothing starts by
+# A24: pg_upgrade keeps pipelines, rules, positions, dead letters; nothing starts by
 # itself, since the old cluster may still be there.  Run by test/upgrade.
 use strict;
 use warnings;

@@ -1,4 +1,4 @@
--- The JSON format: what is accepted, and what is said of the rest.
+-- The JSON format: what is accepted, and what is said of the rest (C26).
 CREATE TABLE j (a integer, b text, c float8, d jsonb, e integer[], f timestamptz);
 SET timezone = 'UTC';
 SELECT * FROM ingest.decode(NULL::j, '{"a": 1, "b": "two", "c": 3.5, "d": {"x": [1, 2]}, "e": [1, null, 3], "f": "2026-01-31T12:00:00.5Z"}'::text);

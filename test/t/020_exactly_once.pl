@@ -1,4 +1,4 @@
-# Kills at random moments of a stream: afterwards every message is exactly once
+# C01: kills at random moments of a stream: afterwards every message is exactly once
 # in the target or among the dead letters.  test/torture does worse, for longer.
 #
 # INGEST_ROUNDS: how many kills (default 8); INGEST_SEED: of the moments.
@@ -46,7 +46,7 @@ ok($havoc->drained($_, 120), "$_: everything was read") foreach @names;
 $havoc->store_manifests;
 foreach my $name (@names)
 {
-	check_exactly_once($node, $name, "${name}_manifest", $name);
+	check_exactly_once($node, $name, "${name}_manifest", "C01: $name");
 	check_accounts($node, $name, $name, $name);
 	my $produced = $havoc->produced($name);
 	is(value($node, "SELECT count(*) FROM ${name}_manifest"), $produced, "$name: $produced messages were produced");

@@ -211,7 +211,7 @@ $node->safe_psql('postgres', "SELECT ingest.alter_pipeline('one', schedule => '1
 wait_for($node, "SELECT state FROM ingest.pipeline_status WHERE name = 'one'", 'idle', 'and back');
 $node->safe_psql('postgres', "SELECT ingest.stop('one')");
 
-# ---- J12, A27: an unreachable broker is no reason for noise
+# ---- J12, B14, A27: an unreachable broker is no reason for noise
 
 my $offset = -s $node->logfile;
 $node->safe_psql('postgres', 'ALTER SERVER nobody OPTIONS (SET timeout \'100 ms\')');
