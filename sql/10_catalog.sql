@@ -63,7 +63,8 @@ CREATE TABLE ingest._state (
     hint        text,
     error_at    timestamptz,
     attempts    integer NOT NULL DEFAULT 0,    -- failures in a row
-    crashes     integer NOT NULL DEFAULT 0,    -- process deaths in a row
+    crashes     integer NOT NULL DEFAULT 0,    -- process deaths in a row, none of them an hour after the one before
+    crashed_at  timestamptz,
     retry_at    timestamptz,                   -- backing off until
     next_run    timestamptz,                   -- scheduled pipelines
     budget_since timestamptz NOT NULL DEFAULT now()  -- the error budget counts batches after this

@@ -211,11 +211,13 @@ ingest_state_crashes(int32 pipeline_id)
 int
 ingest_state_crashed(int32 pipeline_id, TimestampTz retry_at)
 {
+	/* A worker that waits for messages commits nothing: what was long ago is not "in a row". */
 	static IngestStatement statement = {
-		"INSERT INTO ingest._state AS s (pipeline_id, crashes, sqlstate, message, hint, error_at, retry_at)"
-		" SELECT id, 1, '58000', 'a worker of the pipeline crashed', 'The server log says how it ended.',"
-		" clock_timestamp(), $2 FROM ingest._pipeline WHERE id = $1"
-		" ON CONFLICT (pipeline_id) DO UPDATE SET crashes = s.crashes + 1,"
+		"INSERT INTO ingest._state AS s (pipeline_id, crashes, crashed_at, sqlstate, message, hint, error_at, retry_at)"
+		" SELECT id, 1, clock_timestamp(), '58000', 'a worker of the pipeline crashed',"
+		" 'The server log says how it ended.', clock_timestamp(), $2 FROM ingest._pipeline WHERE id = $1"
+		" ON CONFLICT (pipeline_id) DO UPDATE SET crashed_at = excluded.crashed_at,"
+		" crashes = CASE WHEN s.crashed_at < clock_timestamp() - interval '1 hour' THEN 1 ELSE s.crashes + 1 END,"
 		" sqlstate = excluded.sqlstate, message = excluded.message, hint = excluded.hint,"
 		" detail = NULL, error_at = excluded.error_at, retry_at = excluded.retry_at"
 		" WHERE s.halt IS NULL"

@@ -119,6 +119,19 @@ $node->poll_query_until('postgres', 'SELECT true');
 wait_for($node, 'SELECT count(*) FROM ingest._workers()', '5', 'A03: after the crash of an idle one all come back');
 wait_for($node, "SELECT state FROM ingest.pipeline_status WHERE name = 'idle'", 'running', 'A03: it, too');
 
+# It has nothing to commit by which a crash could be forgotten; time does that.
+my $crashes_of_idle = "SELECT crashes FROM ingest._state s JOIN ingest._pipeline p ON p.id = s.pipeline_id WHERE p.name = 'idle'";
+foreach my $case ([ '1 minute', 2 ], [ '2 hours', 1 ])
+{
+	my ($ago, $crashes) = @$case;
+	$node->safe_psql('postgres', "UPDATE ingest._state SET crashed_at = crashed_at - interval '$ago'");
+	kill 9, worker_pid($node, 'idle');
+	sleep 0.5;
+	$node->poll_query_until('postgres', 'SELECT true');
+	wait_for($node, $crashes_of_idle, $crashes, "A02: a crash $ago after another");
+	wait_for($node, 'SELECT count(*) FROM ingest._workers()', '5', 'A02: all come back');
+}
+
 $producer->finish;
 wait_for($node, 'SELECT count(*), count(DISTINCT seq) FROM flow', '60000|60000', 'A03: and all rows are there, once');
 
