@@ -293,16 +293,16 @@ sub chart
 	print $plot <<"PLOT";
 set terminal svg size 760,$height font 'sans-serif,12' background '#ffffff'
 set output '$file'
-set title '$title'
+set title '$title' noenhanced
 set style fill solid 0.85 noborder
 set xrange [0:*]
 set yrange [$low:0.6]
 set grid xtics lc rgb '#dddddd'
-set format x "%'.0f"
+set rmargin 4
 unset key
 set border 1
 set xtics nomirror
-set ytics nomirror scale 0
+set ytics nomirror scale 0 noenhanced
 \$bars <<EOD
 ${data}EOD
 plot \$bars using (\$3/2):1:(\$3/2):(0.35):ytic(2) with boxxyerror lc rgb '#336791'
