@@ -186,6 +186,7 @@ typedef struct Kafka
 	int			npartitions;	/* of the topic, as last seen */
 	int			patience;		/* of a question, in ms */
 	TimestampTz next_refresh;
+	TimestampTz silent_since;	/* no answer to the question for partitions; or 0 */
 	TimestampTz next_nudge;
 	int			nudged;			/* shard last asked for */
 
@@ -593,6 +594,7 @@ ask(Kafka *k, AskFn fn, void *arg, IngestError *err)
 			free(k->error_text);
 			k->error_text = NULL;
 			k->error_since = 0;
+			k->silent_since = 0;
 			return true;
 		}
 		if (k->error == RD_KAFKA_RESP_ERR__AUTHENTICATION && k->error_text)
@@ -1061,12 +1063,22 @@ static bool
 shards_changed(Kafka *k)
 {
 	TimestampTz now = GetCurrentTimestamp();
+	rd_kafka_resp_err_t code;
 	int			n = 0;
 
 	if (now < k->next_refresh)
 		return false;
+	code = ask_partitions(k, &n);
 	k->next_refresh = now + k->options->metadata_refresh * MICROS_PER_MS;
-	return ask_partitions(k, &n) == RD_KAFKA_RESP_ERR_NO_ERROR && n != k->npartitions;
+	if (code == RD_KAFKA_RESP_ERR__TIMED_OUT || code == RD_KAFKA_RESP_ERR__TRANSPORT)
+	{
+		if (k->silent_since == 0)
+			k->silent_since = now;
+		k->next_refresh = Min(k->next_refresh, now + USECS_PER_SEC);
+	}
+	else
+		k->silent_since = 0;
+	return code == RD_KAFKA_RESP_ERR_NO_ERROR && n != k->npartitions;
 }
 
 /*
@@ -1111,18 +1123,25 @@ drain_pipe(Kafka *k)
 		;
 }
 
-/* The brokers have been away for longer than the timeout. */
+/*
+ * The brokers have been away for longer than the timeout.  The library reports
+ * errors of connections; of brokers that just do not answer any more not every
+ * release says something, so that we go by our own question, too.
+ */
 static bool
 brokers_lost(Kafka *k, IngestError *err)
 {
-	if (k->error_text == NULL ||
-		(k->error != RD_KAFKA_RESP_ERR__AUTHENTICATION &&
-		 GetCurrentTimestamp() - k->error_since < k->options->timeout * MICROS_PER_MS))
+	TimestampTz late = GetCurrentTimestamp() - k->options->timeout * MICROS_PER_MS;
+	bool		silent = k->silent_since != 0 && k->silent_since <= late;
+
+	if (!silent && (k->error_text == NULL ||
+					(k->error != RD_KAFKA_RESP_ERR__AUTHENTICATION && k->error_since > late)))
 		return false;
-	set_error(k, err, k->error);
+	set_error(k, err, k->error_text ? k->error : RD_KAFKA_RESP_ERR__TIMED_OUT);
 	free(k->error_text);
 	k->error_text = NULL;
 	k->error_since = 0;
+	k->silent_since = 0;
 	return true;
 }
 
@@ -1189,6 +1208,7 @@ kafka_fetch(IngestSource *src, IngestBatch *batch, int *gap_shard, IngestError *
 		free(k->error_text);
 		k->error_text = NULL;
 		k->error_since = 0;
+		k->silent_since = 0;
 		return INGEST_FETCH_GOT;
 	}
 	if (brokers_lost(k, err))
