@@ -49,7 +49,7 @@ ingest_position_claim(int32 pipeline_id, IngestShard *shards, int nshards, Memor
 		"   ORDER BY shard FOR NO KEY UPDATE)"
 		"UPDATE ingest._position p SET epoch = epoch + 1 FROM held h"
 		" WHERE p.pipeline_id = h.pipeline_id AND p.shard = h.shard"
-		" RETURNING p.shard, p.position, p.proof, p.epoch",
+		" RETURNING p.shard, p.position, p.proof, p.epoch, p.lag",
 		2, {INT4OID, TEXTARRAYOID}
 	};
 	Datum		values[2] = {Int32GetDatum(pipeline_id)};
@@ -66,7 +66,7 @@ ingest_position_claim(int32 pipeline_id, IngestShard *shards, int nshards, Memor
 		shard->position = ingest_spi_text(i, "position", mcxt);
 		shard->proof = ingest_spi_text(i, "proof", mcxt);
 		shard->epoch = ingest_spi_int64(i, "epoch", 0);
-		shard->moved = false;
+		shard->stored_lag = ingest_spi_int64(i, "lag", -1);
 		pfree(name);
 	}
 	ingest_spi_end();
@@ -140,7 +140,7 @@ ingest_position_move(int32 pipeline_id, const IngestShard *shard, const char *fr
 		"WITH pipeline AS MATERIALIZED ("
 		"  SELECT id FROM ingest._pipeline WHERE id = $1 FOR KEY SHARE)"
 		"UPDATE ingest._position SET position = $4, proof = $5, source_end = $6, lag = $7,"
-		" moved_at = clock_timestamp()"
+		" moved_at = CASE WHEN position = $4 THEN moved_at ELSE clock_timestamp() END"
 		" WHERE pipeline_id = (SELECT id FROM pipeline) AND shard = $2 AND epoch = $3 AND position = $8",
 		8, {INT4OID, TEXTOID, INT8OID, TEXTOID, TEXTOID, TEXTOID, INT8OID, TEXTOID}
 	};

@@ -37,7 +37,7 @@ typedef struct IngestShard
 	int64		epoch;			/* of the claim on the position row */
 	char	   *end;			/* end of the source as last seen, or NULL */
 	int64		lag;			/* messages between position and end; -1 unknown */
-	bool		moved;			/* position differs from the stored one */
+	int64		stored_lag;		/* as of the last commit; -1 unknown */
 } IngestShard;
 
 typedef struct IngestBatchLimits

@@ -22,7 +22,8 @@
 
 /*
  * Positions that move without a message (control records, holes left by
- * compaction) are committed at most this often: an idle pipeline rests.
+ * compaction), and ends that move without us, are committed at most this often:
+ * an idle pipeline rests.
  */
 #define IDLE_COMMIT_MS 10000
 
@@ -254,9 +255,10 @@ ingest_run_moved(const IngestRun *run)
 {
 	for (int i = 0; i < run->batch->nshards; i++)
 	{
-		const char *position = run->batch->shards[i].position;
+		const IngestShard *shard = &run->batch->shards[i];
 
-		if (position && run->stored[i] && strcmp(position, run->stored[i]) != 0)
+		if (shard->position && run->stored[i] &&
+			(shard->lag != shard->stored_lag || strcmp(shard->position, run->stored[i]) != 0))
 			return true;
 	}
 	return false;

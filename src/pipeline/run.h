@@ -45,7 +45,7 @@ extern void ingest_run_release_batch(IngestRun *run);
 /* Put a new definition in the place of the present one.  xact: in */
 extern void ingest_run_replace_prepared(IngestRun *run, IngestPrepared *prepared);
 
-/* Any shard read further than what is committed? */
+/* Any shard read further than what is committed, or further from its end? */
 extern bool ingest_run_moved(const IngestRun *run);
 
 /*

@@ -137,7 +137,9 @@ find_move(IngestRun *run, Turn *turn, int i)
 		ops->position_after(run->source, run->batch, last, &move->position, &move->proof);
 		move->lag = shard->end ? ops->distance(move->position, shard->end) : -1;
 	}
-	if (move->position && strcmp(move->position, run->stored[i]) == 0)
+	/* A lag alone is worth a commit when there is nothing else to do. */
+	if (move->position && strcmp(move->position, run->stored[i]) == 0 &&
+		(run->batch->nmessages > 0 || move->lag == shard->stored_lag))
 		move->position = NULL;
 }
 
@@ -178,8 +180,8 @@ adopt_positions(IngestRun *run, const Turn *turn)
 		{
 			pfree(run->stored[i]);
 			run->stored[i] = MemoryContextStrdup(run->shard_mcxt, turn->moves[i].position);
+			shard->stored_lag = turn->moves[i].lag;
 		}
-		shard->moved = shard->position && strcmp(shard->position, run->stored[i]) != 0;
 	}
 	run->committed_at = GetCurrentTimestamp();
 }

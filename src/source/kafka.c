@@ -160,6 +160,7 @@ static const IngestMetadataDef kafka_metadata[] = {
 typedef struct KafkaShard
 {
 	int64		next;			/* offset to deliver next */
+	int64		end;			/* as last seen */
 	bool		readable;		/* there is no gap before it */
 	bool		verify;			/* the message before it is to be compared with proof */
 	bool		started;
@@ -809,7 +810,6 @@ move_shard(Kafka *k, int index, int64 next, const rd_kafka_message_t *last)
 			pfree(shard->proof);
 		shard->proof = message_proof(last);
 	}
-	shard->moved = true;
 	MemoryContextSwitchTo(old);
 }
 
@@ -823,6 +823,23 @@ set_end(Kafka *k, int index, int64 end)
 		pfree(shard->end);
 	shard->end = MemoryContextStrdup(k->shard_mcxt, psprintf(INT64_FORMAT, end));
 	shard->lag = parse_offset(shard->position, &position) ? Max(end - position, 0) : -1;
+	k->states[index].end = end;
+}
+
+/*
+ * The end as of the last answer to a fetch, or our position where that is
+ * further.  What transactions that are not over hold back is before it.
+ */
+static int64
+known_end(const Kafka *k, int index)
+{
+	int64		low;
+	int64		high;
+
+	if (rd_kafka_get_watermark_offsets(k->rk, k->options->topic, k->shards[index].number,
+									   &low, &high) != RD_KAFKA_RESP_ERR_NO_ERROR)
+		high = -1;
+	return Max(high, k->states[index].next);
 }
 
 /*
@@ -900,6 +917,8 @@ kafka_assign(IngestSource *src, IngestShard *shards, int nshards, IngestError *e
 	bool		ok = true;
 
 	stop_shards(k);
+	/* Errors of the assignment before, which the library does not tell from those of this one. */
+	purge_queue(k->queue);
 	ingest_error_reset(&k->gap);
 	k->gap_shard = -1;
 	k->shards = shards;
@@ -1010,7 +1029,7 @@ take_event(Kafka *k, IngestBatch *batch, rd_kafka_message_t *rkm, int *gap_shard
 			if (rkm->offset > state->next)
 				state->next = rkm->offset;
 			move_shard(k, index, state->next, NULL);
-			set_end(k, index, state->next);
+			set_end(k, index, known_end(k, index));
 			return false;
 		case RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET:
 		case RD_KAFKA_RESP_ERR_OFFSET_OUT_OF_RANGE:
@@ -1030,6 +1049,8 @@ take_event(Kafka *k, IngestBatch *batch, rd_kafka_message_t *rkm, int *gap_shard
 			return false;
 		default:
 			set_error(k, err, rkm->err);
+			if (err->detail == NULL)
+				ingest_error_detail(err, "%s", rd_kafka_message_errstr(rkm));
 			return false;
 	}
 }
@@ -1044,18 +1065,26 @@ finish_round(Kafka *k, IngestBatch *batch, int first)
 		last[batch->messages[i].shard] = batch->messages[i].handle;
 	for (int i = 0; i < k->nshards; i++)
 	{
-		int64		low;
-		int64		high;
-
 		if (last[i] == NULL)
 			continue;
 		/* An end seen after it may be further on already. */
 		move_shard(k, i, Max(k->states[i].next, last[i]->offset + 1), last[i]);
-		if (rd_kafka_get_watermark_offsets(k->rk, k->options->topic, k->shards[i].number,
-										   &low, &high) == RD_KAFKA_RESP_ERR_NO_ERROR && high >= 0)
-			set_end(k, i, Max(high, k->states[i].next));
+		set_end(k, i, known_end(k, i));
 	}
 	pfree(last);
+}
+
+/* Ends move on also when nothing comes: what a transaction holds back is lag. */
+static void
+look_at_ends(Kafka *k)
+{
+	for (int i = 0; i < k->nshards; i++)
+	{
+		int64		end = k->states[i].started ? known_end(k, i) : -1;
+
+		if (end > k->states[i].end)
+			set_end(k, i, end);
+	}
 }
 
 /* Look whether there are new partitions, now and then. */
@@ -1213,6 +1242,7 @@ kafka_fetch(IngestSource *src, IngestBatch *batch, int *gap_shard, IngestError *
 	}
 	if (brokers_lost(k, err))
 		return INGEST_FETCH_ERROR;
+	look_at_ends(k);
 	return shards_changed(k) ? INGEST_FETCH_SHARDS : INGEST_FETCH_EMPTY;
 }
 

@@ -5,6 +5,7 @@
 #   $proxy->tell('hang');		# they stay, and nothing passes
 #   $proxy->tell('delay 80');	# everything comes 80 ms later
 #   $proxy->tell('truncate 3000');	# after 3000 bytes of answers, once: cut, amid one
+#   $proxy->tell('flip 3 TEXT');	# in each of the next 3 pieces of answers that hold TEXT a bit is wrong
 #   $proxy->tell('pass');
 package FaultProxy;
 
@@ -76,6 +77,7 @@ sub DESTROY
 my %flows;	# by the descriptor that is read
 my $mode = 'pass';
 my $amount = 0;
+my $text = '';
 
 sub cut
 {
@@ -108,7 +110,7 @@ sub connect_through
 sub obey
 {
 	my ($order) = @_;
-	($mode, $amount) = (split(/ /, $order), 0);
+	($mode, $amount, $text) = (split(/ /, $order, 3), 0, '');
 	if ($mode eq 'drop')
 	{
 		my @all = values %flows;
@@ -133,6 +135,11 @@ sub take
 			$mode = 'pass';
 			return cut($flow);
 		}
+	}
+	if ($mode eq 'flip' && $flow->{answers} && (my $at = index $bytes, $text) >= 0)
+	{
+		substr($bytes, $at, 1) ^= "\x01";
+		$mode = 'pass' if --$amount <= 0;
 	}
 	push @{ $flow->{queue} }, [ time + ($mode eq 'delay' ? $amount / 1000 : 0), $bytes ];
 	$flow->{size} += $n;
