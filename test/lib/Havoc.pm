@@ -101,7 +101,8 @@ sub ask
 {
 	my ($self, $sql) = @_;
 	my $timed_out = 0;
-	my ($rc, $out) = $self->{node}->psql('postgres', $sql, timeout => 20, timed_out => \$timed_out);
+	# psql may end before it has read the statement.
+	my ($rc, $out) = eval { $self->{node}->psql('postgres', $sql, timeout => 20, timed_out => \$timed_out) };
 	return !$timed_out && defined $rc && $rc == 0 ? $out : undef;
 }
 

@@ -12,7 +12,7 @@ use Test::More;
 use Time::HiRes qw(sleep time);
 
 our @EXPORT = qw(start_node create_server create_sensor_topic create_sensor_table create_sensor_pipeline
-  drain fails_with wait_for value load_manifest find_problems check_exactly_once check_accounts check_lag state_of);
+  drain fails_with wait_for wait_until_up value load_manifest find_problems check_exactly_once check_accounts check_lag state_of);
 
 # A server with the extension in database postgres; preload => 0 leaves it out
 # of shared_preload_libraries; extension => 0 does not create it; conf: further
@@ -124,6 +124,28 @@ sub value
 }
 
 # Until the query gives what is expected ("t" when not said).
+# (exit code, output, errors) also where psql ends before it has read the
+# statement, as it does while the server restarts.
+sub try_psql
+{
+	my ($node, $sql) = @_;
+	my @answer = eval { $node->psql('postgres', $sql, timeout => 60) };
+	return @answer ? @answer : (-1, '', $@);
+}
+
+sub wait_until_up
+{
+	my ($node) = @_;
+	my $deadline = time + 60;
+	my $rc = -1;
+	while ($rc != 0 && time < $deadline)
+	{
+		($rc) = try_psql($node, 'SELECT 1');
+		sleep 0.1 if $rc != 0;
+	}
+	return $rc == 0;
+}
+
 sub wait_for
 {
 	my ($node, $sql, $expected, $name, $seconds) = @_;
@@ -133,7 +155,7 @@ sub wait_for
 	while (1)
 	{
 		# The server may be restarting: that is part of some tests.
-		($rc, $out, $err) = $node->psql('postgres', $sql, timeout => 60);
+		($rc, $out, $err) = try_psql($node, $sql);
 		$out //= '';
 		return pass($name) if $rc == 0 && $out eq $expected;
 		last if time > $deadline;

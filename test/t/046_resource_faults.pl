@@ -124,7 +124,7 @@ foreach my $case ([ J01 => 'write', qr/PANIC:.*No space left/ ], [ J02 => 'sync'
 	$deadline = time + 10;
 	while (time < $deadline)
 	{
-		($rc) = $node->psql('postgres', 'SELECT 1', timeout => 20);
+		($rc) = IngestTest::try_psql($node, 'SELECT 1');
 		last if $rc == 0 || $node->{_pid} && !kill 0, $node->{_pid};
 		sleep 0.2;
 	}

@@ -83,7 +83,7 @@ my $session = $node->background_psql('postgres', on_error_stop => 0);
 my $victim = $session->query_safe('SELECT pg_backend_pid()');
 kill 9, $victim;
 wait_gone(3, 'A20: a crash elsewhere ends all', @pids);
-$node->poll_query_until('postgres', 'SELECT true');
+wait_until_up($node);
 wait_for($node, 'SELECT count(*) FROM ingest._workers()', '5', 'A20: all come back');
 is(value($node, 'SELECT coalesce(max(crashes), 0) FROM ingest._state'), '0', 'A20: and it was not them');
 
@@ -95,7 +95,7 @@ foreach my $round (1 .. 2)
 		'loading', 'A01: in the batch that kills it');
 	kill 9, worker_pid($node, 'slow');
 	sleep 0.5;
-	$node->poll_query_until('postgres', 'SELECT true');
+	wait_until_up($node);
 	wait_for($node, "SELECT s.crashes FROM ingest._state s JOIN ingest._pipeline p ON p.id = s.pipeline_id WHERE p.name = 'slow'",
 		$round, "A01: crash $round is counted");
 	is(value($node, "SELECT coalesce(sum(s.crashes), 0) FROM ingest._state s JOIN ingest._pipeline p ON p.id = s.pipeline_id WHERE p.name <> 'slow'"),
@@ -106,7 +106,7 @@ wait_for($node, "SELECT w.phase FROM ingest._workers() w JOIN ingest._pipeline p
 	'loading', 'A02: once more');
 kill 9, worker_pid($node, 'slow');
 sleep 0.5;
-$node->poll_query_until('postgres', 'SELECT true');
+wait_until_up($node);
 wait_for($node, "SELECT state FROM ingest.pipeline_status WHERE name = 'slow'", 'failed', 'A02: three in a row: failed');
 wait_for($node, 'SELECT count(*) FROM ingest._workers()', '4', 'A02: the others run');
 $node->safe_psql('postgres', "SELECT ingest.drop_transform('slow', 'sleep'); SELECT ingest.start('slow')");
@@ -115,7 +115,7 @@ wait_for($node, "SELECT crashes FROM ingest._state s JOIN ingest._pipeline p ON 
 	'0', 'A02: and forgets');
 kill 9, worker_pid($node, 'idle');
 sleep 0.5;
-$node->poll_query_until('postgres', 'SELECT true');
+wait_until_up($node);
 wait_for($node, 'SELECT count(*) FROM ingest._workers()', '5', 'A03: after the crash of an idle one all come back');
 wait_for($node, "SELECT state FROM ingest.pipeline_status WHERE name = 'idle'", 'running', 'A03: it, too');
 
@@ -127,7 +127,7 @@ foreach my $case ([ '1 minute', 2 ], [ '2 hours', 1 ])
 	$node->safe_psql('postgres', "UPDATE ingest._state SET crashed_at = crashed_at - interval '$ago'");
 	kill 9, worker_pid($node, 'idle');
 	sleep 0.5;
-	$node->poll_query_until('postgres', 'SELECT true');
+	wait_until_up($node);
 	wait_for($node, $crashes_of_idle, $crashes, "A02: a crash $ago after another");
 	wait_for($node, 'SELECT count(*) FROM ingest._workers()', '5', 'A02: all come back');
 }
