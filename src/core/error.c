@@ -124,8 +124,12 @@ sqlstate_is_transient(int sqlstate)
 void
 ingest_error_from_edata(IngestError *err, const ErrorData *edata)
 {
+	/* Not every error that means so has a code for it. */
+	bool		no_descriptors = edata->sqlerrcode == ERRCODE_INTERNAL_ERROR &&
+		(edata->saved_errno == EMFILE || edata->saved_errno == ENFILE);
+
 	ingest_error_set(err,
-					 sqlstate_is_transient(edata->sqlerrcode) ?
+					 no_descriptors || sqlstate_is_transient(edata->sqlerrcode) ?
 					 INGEST_ERROR_TRANSIENT : INGEST_ERROR_PERMANENT,
 					 edata->sqlerrcode, "%s",
 					 edata->message ? edata->message : "unknown error");

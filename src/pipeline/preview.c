@@ -9,6 +9,7 @@
 
 #include "access/xact.h"
 #include "catalog/position.h"
+#include "core/clock.h"
 #include "core/compat.h"
 #include "miscadmin.h"
 #include "pipeline/attempt.h"
@@ -81,7 +82,7 @@ wait_for_source(IngestRun *run)
 static void
 fetch_some(IngestRun *run, char **ends)
 {
-	TimestampTz deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), PREVIEW_WAIT_MS);
+	int64		deadline = ingest_clock_ms() + PREVIEW_WAIT_MS;
 
 	while (!ingest_batch_full(run->batch) && !at_end(run, ends))
 	{
@@ -95,7 +96,7 @@ fetch_some(IngestRun *run, char **ends)
 				CHECK_FOR_INTERRUPTS();
 				break;
 			case INGEST_FETCH_EMPTY:
-				if (GetCurrentTimestamp() >= deadline)
+				if (ingest_clock_ms() >= deadline)
 					return;
 				wait_for_source(run);
 				break;

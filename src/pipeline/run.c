@@ -11,6 +11,7 @@
 #include "access/xact.h"
 #include "catalog/gap.h"
 #include "catalog/position.h"
+#include "core/clock.h"
 #include "core/fault.h"
 #include "miscadmin.h"
 #include "pipeline/run.h"
@@ -382,7 +383,7 @@ adopt_assignment(IngestRun *run, Assignment *as)
 	MemoryContextDelete(run->shard_mcxt);
 	run->shard_mcxt = as->mcxt;
 	run->assigned = true;
-	run->committed_at = GetCurrentTimestamp();
+	run->committed_at = ingest_clock_ms();
 }
 
 static bool
@@ -432,9 +433,9 @@ ingest_run_assign(IngestRun *run, const IngestXact *xact, IngestError *err)
 /* ---- fetching ---- */
 
 static long
-milliseconds_left(TimestampTz since, int64 wait)
+milliseconds_left(int64 since, int64 wait)
 {
-	int64		left = wait - (GetCurrentTimestamp() - since) / 1000;
+	int64		left = wait - (ingest_clock_ms() - since);
 
 	return (long) Max(left, 0);
 }
@@ -504,7 +505,7 @@ fetch_messages(IngestRun *run, pgsocket *fd, long *timeout, IngestError *err)
 		if (batch->nmessages == 0)
 			continue;
 		if (run->first_at == 0)
-			run->first_at = GetCurrentTimestamp();
+			run->first_at = ingest_clock_ms();
 		if (ingest_batch_full(batch) ||
 			milliseconds_left(run->first_at, run->prepared->pl->options.batch_wait) == 0)
 		{

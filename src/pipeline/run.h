@@ -27,8 +27,8 @@ struct IngestRun
 	IngestBatch *batch;			/* its shards are the assignment */
 	char	  **stored;			/* committed position of each shard */
 	int			done;			/* messages of the batch that were committed before */
-	TimestampTz first_at;		/* when the batch's first message came; 0: none */
-	TimestampTz committed_at;	/* last time positions were committed */
+	int64		first_at;		/* when the batch's first message came, by ingest_clock_ms(); 0: none */
+	int64		committed_at;	/* last time positions were committed, likewise */
 	int64		stride;			/* rows to try at once, see attempt.h; 0: all */
 
 	bool		positioned;		/* the start position has been resolved */

@@ -11,6 +11,7 @@
 #include "catalog/batch_history.h"
 #include "catalog/dead_letter.h"
 #include "catalog/position.h"
+#include "core/clock.h"
 #include "core/fault.h"
 #include "pipeline/attempt.h"
 #include "pipeline/run.h"
@@ -183,7 +184,7 @@ adopt_positions(IngestRun *run, const Turn *turn)
 			shard->stored_lag = turn->moves[i].lag;
 		}
 	}
-	run->committed_at = GetCurrentTimestamp();
+	run->committed_at = ingest_clock_ms();
 }
 
 /* ---- the record ---- */

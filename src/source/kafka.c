@@ -23,6 +23,7 @@
 
 #include "catalog/pg_type.h"
 #include "common/hashfn.h"
+#include "core/clock.h"
 #include "core/compat.h"
 #include "core/guc.h"
 #include "lib/stringinfo.h"
@@ -186,9 +187,9 @@ typedef struct Kafka
 	int			nshards;
 	int			npartitions;	/* of the topic, as last seen */
 	int			patience;		/* of a question, in ms */
-	TimestampTz next_refresh;
-	TimestampTz silent_since;	/* no answer to the question for partitions; or 0 */
-	TimestampTz next_nudge;
+	int64		next_refresh;	/* this and the others: by ingest_clock_ms() */
+	int64		silent_since;	/* no answer to the question for partitions; or 0 */
+	int64		next_nudge;
 	int			nudged;			/* shard last asked for */
 
 	IngestError gap;			/* found while assigning, reported by fetch */
@@ -197,7 +198,7 @@ typedef struct Kafka
 	/* Left by callbacks, in malloc'ed memory. */
 	rd_kafka_resp_err_t error;
 	char	   *error_text;
-	TimestampTz error_since;
+	int64		error_since;
 } Kafka;
 
 /*
@@ -220,7 +221,7 @@ note_error(rd_kafka_t *rk, int err, const char *reason, void *opaque)
 	k->error_text = text;
 	k->error = err;
 	if (k->error_since == 0)
-		k->error_since = GetCurrentTimestamp();
+		k->error_since = ingest_clock_ms();
 }
 
 /* The library's log says what note_error() hears, and debug output. */
@@ -279,6 +280,11 @@ set_error(Kafka *k, IngestError *err, rd_kafka_resp_err_t code)
 			ingest_error_set(err, INGEST_ERROR_TRANSIENT, ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION,
 							 "no broker of topic \"%s\" answers", topic);
 			ingest_error_hint(err, "Check the server's options \"brokers\" and \"security_protocol\", and that the brokers are up.");
+			break;
+		case RD_KAFKA_RESP_ERR__BAD_MSG:
+			ingest_error_set(err, INGEST_ERROR_TRANSIENT, ERRCODE_PROTOCOL_VIOLATION,
+							 "what answers for the brokers of topic \"%s\" does not speak Kafka's protocol", topic);
+			ingest_error_hint(err, "Check the server's options \"brokers\" and \"security_protocol\".");
 			break;
 		default:
 			ingest_error_set(err, INGEST_ERROR_TRANSIENT, ERRCODE_FDW_ERROR,
@@ -583,7 +589,7 @@ typedef rd_kafka_resp_err_t (*AskFn) (Kafka *k, void *arg);
 static bool
 ask(Kafka *k, AskFn fn, void *arg, IngestError *err)
 {
-	TimestampTz deadline = GetCurrentTimestamp() + k->options->timeout * MICROS_PER_MS;
+	int64		deadline = ingest_clock_ms() + k->options->timeout;
 	rd_kafka_resp_err_t code;
 
 	for (;;)
@@ -604,7 +610,7 @@ ask(Kafka *k, AskFn fn, void *arg, IngestError *err)
 			 code != RD_KAFKA_RESP_ERR__WAIT_CACHE && code != RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE &&
 			 code != RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION &&
 			 code != RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION) ||
-			GetCurrentTimestamp() >= deadline)
+			ingest_clock_ms() >= deadline)
 			break;
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, 20,
 						 ingest_compat_wait_event("IngestKafkaAnswer"));
@@ -938,7 +944,7 @@ kafka_assign(IngestSource *src, IngestShard *shards, int nshards, IngestError *e
 		ok = look_at_shard(k, i, err);
 	for (int i = 0; ok && i < nshards; i++)
 		ok = !k->states[i].readable || start_shard(k, i, err);
-	k->next_refresh = GetCurrentTimestamp() + k->options->metadata_refresh * MICROS_PER_MS;
+	k->next_refresh = ingest_clock_ms() + k->options->metadata_refresh;
 	return ok;
 }
 
@@ -1091,19 +1097,19 @@ look_at_ends(Kafka *k)
 static bool
 shards_changed(Kafka *k)
 {
-	TimestampTz now = GetCurrentTimestamp();
+	int64		now = ingest_clock_ms();
 	rd_kafka_resp_err_t code;
 	int			n = 0;
 
 	if (now < k->next_refresh)
 		return false;
 	code = ask_partitions(k, &n);
-	k->next_refresh = now + k->options->metadata_refresh * MICROS_PER_MS;
+	k->next_refresh = now + k->options->metadata_refresh;
 	if (code == RD_KAFKA_RESP_ERR__TIMED_OUT || code == RD_KAFKA_RESP_ERR__TRANSPORT)
 	{
 		if (k->silent_since == 0)
 			k->silent_since = now;
-		k->next_refresh = Min(k->next_refresh, now + USECS_PER_SEC);
+		k->next_refresh = Min(k->next_refresh, now + 1000);
 	}
 	else
 		k->silent_since = 0;
@@ -1120,25 +1126,25 @@ shards_changed(Kafka *k)
 static void
 nudge_library(Kafka *k, int64 enough)
 {
-	TimestampTz now;
+	int64		now;
 
 	if (rd_kafka_queue_length(k->queue) >= enough)
 		return;
-	now = GetCurrentTimestamp();
+	now = ingest_clock_ms();
 	if (now < k->next_nudge)
 		return;
 	for (int i = 0; i < k->nshards; i++)
 	{
 		int			index = (k->nudged + 1 + i) % k->nshards;
 		OffsetQuery q = {k->shards[index].number, RD_KAFKA_OFFSET_END};
-		TimestampTz done;
+		int64		done;
 
 		if (!k->states[index].started || k->shards[index].lag <= 0)
 			continue;
 		k->nudged = index;
 		(void) ask_offset(k, &q);
-		done = GetCurrentTimestamp();
-		k->next_nudge = done + Max(5 * MICROS_PER_MS, 9 * (done - now));
+		done = ingest_clock_ms();
+		k->next_nudge = done + Max(5, 9 * (done - now));
 		return;
 	}
 }
@@ -1160,7 +1166,7 @@ drain_pipe(Kafka *k)
 static bool
 brokers_lost(Kafka *k, IngestError *err)
 {
-	TimestampTz late = GetCurrentTimestamp() - k->options->timeout * MICROS_PER_MS;
+	int64		late = ingest_clock_ms() - k->options->timeout;
 	bool		silent = k->silent_since != 0 && k->silent_since <= late;
 
 	if (!silent && (k->error_text == NULL ||
@@ -1250,7 +1256,7 @@ static void
 kafka_wait_hint(IngestSource *src, pgsocket *fd, long *timeout)
 {
 	Kafka	   *k = (Kafka *) src;
-	int64		ms = (k->next_refresh - GetCurrentTimestamp()) / MICROS_PER_MS;
+	int64		ms = k->next_refresh - ingest_clock_ms();
 
 	*fd = k->pipe[0];
 	/* Errors reach us in rd_kafka_poll() only: look at least once a second while there is one. */

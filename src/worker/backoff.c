@@ -9,7 +9,11 @@
 
 #include "common/pg_prng.h"
 #include "core/guc.h"
+#include "utils/timestamp.h"
 #include "worker/backoff.h"
+
+/* What peers ask us to wait is not in the settings. */
+#define MAX_RETRY_AFTER_MS 3600000
 
 int64
 ingest_backoff_delay(int attempts, int64 retry_after, int64 min, int64 max, double random)
@@ -35,4 +39,12 @@ ingest_backoff_next(int attempts, int64 retry_after)
 {
 	return ingest_backoff_delay(attempts, retry_after, ingest_guc_retry_min, ingest_guc_retry_max,
 								pg_prng_double(&pg_global_prng_state));
+}
+
+bool
+ingest_backoff_is_over(TimestampTz retry_at, TimestampTz now)
+{
+	int64		longest = Max(Max(ingest_guc_retry_min, ingest_guc_retry_max), MAX_RETRY_AFTER_MS);
+
+	return retry_at <= now || retry_at > TimestampTzPlusMilliseconds(now, longest);
 }

@@ -5,7 +5,7 @@
 #ifndef INGEST_BACKOFF_H
 #define INGEST_BACKOFF_H
 
-#include "postgres.h"
+#include "datatype/timestamp.h"
 
 /*
  * Milliseconds until the next try after the attempts-th failure in a row
@@ -19,5 +19,11 @@ extern int64 ingest_backoff_delay(int attempts, int64 retry_after, int64 min, in
 
 /* The same with the settings and a random number of this process.  raises: no */
 extern int64 ingest_backoff_next(int attempts, int64 retry_after);
+
+/*
+ * Is it over, the time until which somebody who failed waits?  Also when it is
+ * further away than anybody would wait: the clock was set back.  raises: no
+ */
+extern bool ingest_backoff_is_over(TimestampTz retry_at, TimestampTz now);
 
 #endif							/* INGEST_BACKOFF_H */

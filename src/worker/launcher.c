@@ -16,6 +16,7 @@
 #include "access/tableam.h"
 #include "access/xact.h"
 #include "catalog/pg_database.h"
+#include "core/clock.h"
 #include "core/compat.h"
 #include "miscadmin.h"
 #include "pgstat.h"
@@ -41,7 +42,7 @@ typedef struct Database
 	bool		exists;			/* seen in this round, and open to connections */
 	bool		absent;			/* the extension is not there */
 	int			attempts;		/* failures in a row */
-	TimestampTz retry_at;
+	int64		retry_at;		/* by ingest_clock_ms() */
 	int			entry;			/* of the supervisor we registered, or -1 */
 	BackgroundWorkerHandle *handle;
 } Database;
@@ -50,8 +51,8 @@ static HTAB *databases;
 
 /* No free process slot: when to try again, and when to complain again. */
 static int	full_attempts = 0;
-static TimestampTz full_until = 0;
-static TimestampTz complained_at = 0;
+static int64 full_until = 0;
+static int64 complained_at = -LOG_INTERVAL_MS;
 
 static Database *
 find_database(Oid oid)
@@ -152,8 +153,7 @@ static void
 count_failure(Database *database)
 {
 	database->attempts++;
-	database->retry_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
-													 ingest_backoff_next(database->attempts, 0));
+	database->retry_at = ingest_clock_ms() + ingest_backoff_next(database->attempts, 0);
 }
 
 /* What has become of the one behind this entry?  Holds the lock. */
@@ -216,7 +216,7 @@ collect_supervisors(void)
 /* ---- starting supervisors ---- */
 
 static bool
-is_wanted(const Database *database, TimestampTz now)
+is_wanted(const Database *database, int64 now)
 {
 	bool		wanted;
 
@@ -231,13 +231,11 @@ is_wanted(const Database *database, TimestampTz now)
 
 /* No process slot is free.  Say so, but not every time. */
 static void
-back_off(TimestampTz now)
+back_off(int64 now)
 {
 	full_attempts++;
-	full_until = TimestampTzPlusMilliseconds(now,
-											 ingest_backoff_delay(full_attempts, 0, 1000,
-																  LOOK_INTERVAL_MS, 0.5));
-	if (!TimestampDifferenceExceeds(complained_at, now, LOG_INTERVAL_MS))
+	full_until = now + ingest_backoff_delay(full_attempts, 0, 1000, LOOK_INTERVAL_MS, 0.5);
+	if (now - complained_at < LOG_INTERVAL_MS)
 		return;
 	complained_at = now;
 	ereport(WARNING,
@@ -262,11 +260,11 @@ start_supervisor(Database *database)
 }
 
 /* Returns when to try again, 0 when there is nothing to wait for. */
-static TimestampTz
+static int64
 start_supervisors(int probes)
 {
-	TimestampTz now = GetCurrentTimestamp();
-	TimestampTz earliest = 0;
+	int64		now = ingest_clock_ms();
+	int64		earliest = 0;
 	HASH_SEQ_STATUS status;
 	Database   *database;
 
@@ -295,7 +293,7 @@ start_supervisors(int probes)
 /* ---- the loop ---- */
 
 static void
-wait_until(TimestampTz at)
+wait_until(int64 at)
 {
 	static uint32 wait_event = 0;
 	long		timeout = LOOK_INTERVAL_MS;
@@ -303,7 +301,7 @@ wait_until(TimestampTz at)
 	if (wait_event == 0)
 		wait_event = ingest_compat_wait_event("IngestLauncherMain");
 	if (at != 0)
-		timeout = Min(timeout, TimestampDifferenceMilliseconds(GetCurrentTimestamp(), at) + 1);
+		timeout = Min(timeout, Max(at - ingest_clock_ms(), 0) + 1);
 	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, timeout, wait_event);
 	ResetLatch(MyLatch);
 	CHECK_FOR_INTERRUPTS();

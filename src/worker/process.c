@@ -8,6 +8,7 @@
 
 #include <unistd.h>
 
+#include "core/clock.h"
 #include "core/compat.h"
 #include "libpq/pqsignal.h"
 #include "miscadmin.h"
@@ -209,6 +210,7 @@ allocate_entry(const IngestProcessRequest *request)
 			process->pipeline_id = request->pipeline_id;
 			process->ordinal = request->ordinal;
 			process->started_at = GetCurrentTimestamp();
+			process->started_ms = ingest_clock_ms();
 			process->result = INGEST_RESULT_NONE;
 			process->terminated = false;
 			process->look = process->stop = process->yield = process->full = false;
@@ -306,6 +308,7 @@ ingest_process_attach(void)
 		process->state = INGEST_PROCESS_RUNNING;
 		process->pid = MyProcPid;
 		process->started_at = GetCurrentTimestamp();
+		process->started_ms = ingest_clock_ms();
 		ingest_process_self = process;
 	}
 	LWLockRelease(lock);
@@ -503,7 +506,7 @@ void
 ingest_hold_database(Oid database, int timeout_ms)
 {
 	static uint32 wait_event = 0;
-	TimestampTz deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), timeout_ms);
+	int64		deadline = ingest_clock_ms() + timeout_ms;
 
 	if (wait_event == 0)
 		wait_event = ingest_compat_wait_event("IngestHold");
@@ -511,7 +514,7 @@ ingest_hold_database(Oid database, int timeout_ms)
 	ConditionVariablePrepareToSleep(&shared->left);
 	while (has_others(database))
 	{
-		long		left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline);
+		long		left = deadline - ingest_clock_ms();
 
 		if (left <= 0)
 			break;

@@ -78,6 +78,7 @@ typedef struct IngestProcess
 	int32		pipeline_id;
 	int32		ordinal;
 	TimestampTz started_at;
+	int64		started_ms;		/* the same by ingest_clock_ms(), which all processes share */
 	IngestResult result;
 	bool		terminated;		/* we sent it SIGTERM */
 

@@ -16,6 +16,7 @@
 #include "catalog/pg_type.h"
 #include "catalog/pipeline.h"
 #include "catalog/state.h"
+#include "core/clock.h"
 #include "core/compat.h"
 #include "core/guc.h"
 #include "core/spi.h"
@@ -65,7 +66,7 @@ typedef struct Pipeline
 	bool		running;		/* a run has begun, and not all its workers are done */
 	TimestampTz run_started;
 	Bitmapset  *drained;		/* workers that are done with this run */
-	TimestampTz waiting_since;	/* some worker of it has no slot; 0: none */
+	int64		waiting_since;	/* by ingest_clock_ms(): some worker of it has no slot; 0: none */
 } Pipeline;
 
 /* A worker that should run and does not. */
@@ -87,22 +88,29 @@ typedef struct Ended
 
 static HTAB *pipelines;
 static BackgroundWorkerHandle **handles;	/* by entry; NULL: not registered by us */
-static TimestampTz *stop_since; /* by entry: when it was asked to stop */
+static int64 *stop_since;		/* by entry: when it was asked to stop, by ingest_clock_ms() */
 static MemoryContext round_mcxt;
 
 static TimestampTz next_upkeep;
-static TimestampTz wake_at;		/* the next thing that is due */
+static int64 wake_at;			/* the next thing that is due, by ingest_clock_ms() */
 
 /* No free process slot: when to try again, and when to complain again. */
 static int	full_attempts = 0;
-static TimestampTz full_until = 0;
-static TimestampTz complained_at = 0;
+static int64 full_until = 0;	/* these by ingest_clock_ms() */
+static int64 complained_at = -LOG_INTERVAL_MS;
 
 static void
-wake_no_later_than(TimestampTz at)
+wake_no_later_than(int64 at)
 {
 	if (at < wake_at)
 		wake_at = at;
+}
+
+/* What is due at a time of day: when the clock is set meanwhile, the next round sees it. */
+static void
+wake_for(TimestampTz at, TimestampTz now)
+{
+	wake_no_later_than(ingest_clock_ms() + TimestampDifferenceMilliseconds(now, at));
 }
 
 static Pipeline *
@@ -464,17 +472,17 @@ read_upkeep_interval(void)
  * not come to an end.
  */
 static void
-see_it_end(int index, IngestProcess *process, TimestampTz now)
+see_it_end(int index, IngestProcess *process, int64 now)
 {
 	int			patience = process->phase == INGEST_PHASE_LOADING ?
 		STOP_PATIENCE_MS : STOP_PATIENCE_IDLE_MS;
 
 	if (stop_since[index] == 0)
 		stop_since[index] = now;
-	else if (TimestampDifferenceExceeds(stop_since[index], now, patience))
+	else if (now - stop_since[index] >= patience)
 		ingest_process_terminate(process);
 	if (!process->terminated)
-		wake_no_later_than(TimestampTzPlusMilliseconds(stop_since[index], patience + 1));
+		wake_no_later_than(stop_since[index] + patience);
 }
 
 static bool
@@ -489,7 +497,7 @@ should_run(const IngestProcess *process)
 static int
 review_workers(bool changed)
 {
-	TimestampTz now = GetCurrentTimestamp();
+	int64		now = ingest_clock_ms();
 	int			in_use = 0;
 
 	ingest_process_lock(true);
@@ -557,9 +565,9 @@ has_entry(IngestProcessKind kind, int32 pipeline_id, int ordinal)
 static bool
 is_due(Pipeline *pl, TimestampTz now)
 {
-	if (pl->retry_at > now)
+	if (!ingest_backoff_is_over(pl->retry_at, now))
 	{
-		wake_no_later_than(pl->retry_at);
+		wake_for(pl->retry_at, now);
 		return false;
 	}
 	if (pl->schedule.continuous || pl->running)
@@ -570,7 +578,7 @@ is_due(Pipeline *pl, TimestampTz now)
 		pl->run_started = now;
 		return true;
 	}
-	wake_no_later_than(pl->next_run);
+	wake_for(pl->next_run, now);
 	return false;
 }
 
@@ -617,7 +625,7 @@ find_candidates(TimestampTz now)
 		if (!waits)
 			pl->waiting_since = 0;
 		else if (pl->waiting_since == 0)
-			pl->waiting_since = now;
+			pl->waiting_since = ingest_clock_ms();
 	}
 	list_sort(candidates, compare_candidates);
 	return candidates;
@@ -655,12 +663,11 @@ start_worker(const Candidate *candidate)
 
 /* No process slot is free in the whole cluster.  Say so, but not every time. */
 static void
-back_off(TimestampTz now)
+back_off(int64 now)
 {
 	full_attempts++;
-	full_until = TimestampTzPlusMilliseconds(now, ingest_backoff_delay(full_attempts, 0, 1000,
-																	   LOOK_INTERVAL_MS, 0.5));
-	if (!TimestampDifferenceExceeds(complained_at, now, LOG_INTERVAL_MS))
+	full_until = now + ingest_backoff_delay(full_attempts, 0, 1000, LOOK_INTERVAL_MS, 0.5);
+	if (now - complained_at < LOG_INTERVAL_MS)
 		return;
 	complained_at = now;
 	ereport(WARNING,
@@ -692,7 +699,7 @@ find_longest_running(int *yielding)
 			continue;
 		if (process->yield)
 			(*yielding)++;
-		else if (oldest == NULL || process->started_at < oldest->started_at)
+		else if (oldest == NULL || process->started_ms < oldest->started_ms)
 			oldest = process;
 	}
 	return oldest;
@@ -703,7 +710,7 @@ find_longest_running(int *yielding)
  * have run for slice milliseconds.
  */
 static void
-make_room(int count, int slice, TimestampTz now)
+make_room(int count, int slice, int64 now)
 {
 	ingest_process_lock(true);
 	for (;;)
@@ -713,14 +720,14 @@ make_room(int count, int slice, TimestampTz now)
 
 		if (process == NULL || yielding >= count)
 			break;
-		if (!TimestampDifferenceExceeds(process->started_at, now, slice))
+		if (now - process->started_ms < slice)
 		{
-			wake_no_later_than(TimestampTzPlusMilliseconds(process->started_at, slice + 1));
+			wake_no_later_than(process->started_ms + slice);
 			break;
 		}
 		process->yield = true;
 		ingest_process_wake(process->pid);
-		wake_no_later_than(TimestampTzPlusMilliseconds(now, STOP_PATIENCE_IDLE_MS));
+		wake_no_later_than(now + STOP_PATIENCE_IDLE_MS);
 	}
 	ingest_process_unlock();
 }
@@ -728,8 +735,8 @@ make_room(int count, int slice, TimestampTz now)
 static void
 start_workers(int in_use)
 {
-	TimestampTz now = GetCurrentTimestamp();
-	List	   *candidates = find_candidates(now);
+	int64		now = ingest_clock_ms();
+	List	   *candidates = find_candidates(GetCurrentTimestamp());
 	ListCell   *cell;
 	int			waiting = list_length(candidates);
 
@@ -778,7 +785,7 @@ start_upkeep(int64 interval)
 		if (!start_process(&request))
 			next_upkeep = TimestampTzPlusMilliseconds(now, UPKEEP_MIN_MS);
 	}
-	wake_no_later_than(Max(next_upkeep, TimestampTzPlusMilliseconds(now, 1000)));
+	wake_for(Max(next_upkeep, TimestampTzPlusMilliseconds(now, 1000)), now);
 }
 
 /* ---- the rounds ---- */
@@ -851,11 +858,11 @@ wait_for_something(void)
 
 	if (wait_event == 0)
 		wait_event = ingest_compat_wait_event("IngestSupervisorMain");
-	timeout = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), wake_at);
+	timeout = Max(wake_at - ingest_clock_ms(), 0);
 	pgstat_report_stat(true);
 	pgstat_report_activity(STATE_IDLE, NULL);
 	if (!ingest_process_self->look && !ingest_process_self->stop)
-		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, timeout + 1, wait_event);
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, timeout, wait_event);
 	ResetLatch(MyLatch);
 	CHECK_FOR_INTERRUPTS();
 	pgstat_report_activity(STATE_RUNNING, NULL);
@@ -890,7 +897,7 @@ ingest_supervisor_main(Datum arg)
 	{
 		MemoryContextReset(round_mcxt);
 		MemoryContextSwitchTo(round_mcxt);
-		wake_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), LOOK_INTERVAL_MS);
+		wake_at = ingest_clock_ms() + LOOK_INTERVAL_MS;
 		do_round(first);
 		first = false;
 		wait_for_something();

@@ -17,6 +17,7 @@
 #include "catalog/pipeline.h"
 #include "catalog/state.h"
 #include "common/pg_prng.h"
+#include "core/clock.h"
 #include "core/compat.h"
 #include "miscadmin.h"
 #include "pgstat.h"
@@ -69,10 +70,10 @@ typedef struct Worker
 	int			attempts;		/* failures in a row */
 	int			quick_tries;
 	bool		unwell;			/* the state may show an error that is over */
-	TimestampTz probation;		/* not before this; 0 when the source's answer is enough */
+	int64		probation;		/* not before this, by ingest_clock_ms(); 0 when the source's answer is enough */
 	bool		unproven;		/* no batch committed since the start or an error */
 	bool		failed_turn;	/* the error was met with messages in hand */
-	TimestampTz looked_at;		/* at the definition */
+	int64		looked_at;		/* at the definition, likewise */
 } Worker;
 
 /* ---- context of messages ---- */
@@ -124,7 +125,7 @@ adopt_definition(Worker *w)
 		w->name = MemoryContextStrdup(w->mcxt, pl->name);
 		show_name(w);
 	}
-	w->looked_at = GetCurrentTimestamp();
+	w->looked_at = ingest_clock_ms();
 }
 
 static void
@@ -172,8 +173,7 @@ check_requests(Worker *w, IngestError *err)
 		ingest_process_exit(INGEST_RESULT_STOPPED);
 	if (self->yield)
 		ingest_process_exit(INGEST_RESULT_YIELDED);
-	if (w->run && (self->look || TimestampDifferenceExceeds(w->looked_at, GetCurrentTimestamp(),
-															 LOOK_INTERVAL_MS)))
+	if (w->run && (self->look || ingest_clock_ms() - w->looked_at >= LOOK_INTERVAL_MS))
 	{
 		self->look = false;
 		return refresh_run(w, err);
@@ -197,7 +197,7 @@ begin_note(void)
 static void
 note_recovery(Worker *w)
 {
-	if (!w->unwell || w->probation > GetCurrentTimestamp())
+	if (!w->unwell || w->probation > ingest_clock_ms())
 		return;
 	begin_note();
 	ingest_state_recovered(w->id);
@@ -261,7 +261,7 @@ wait_for_source(Worker *w, pgsocket fd, long timeout)
 		wait_event = ingest_compat_wait_event("IngestSourceFetch");
 	if (w->unwell)
 	{
-		long		left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), w->probation) + 1;
+		long		left = Max(w->probation - ingest_clock_ms(), 0) + 1;
 
 		timeout = timeout < 0 ? left : Min(timeout, left);
 	}
@@ -404,17 +404,18 @@ is_retry_off(Worker *w)
 	return retry_at == 0;
 }
 
-/* Wait until then, or until waiting has become pointless. */
+/* Wait for so many ms, or until waiting has become pointless. */
 static void
-wait_until(Worker *w, TimestampTz at)
+wait_before_retry(Worker *w, int64 delay)
 {
+	int64		until = ingest_clock_ms() + delay;
 	static uint32 wait_event = 0;
 
 	if (wait_event == 0)
 		wait_event = ingest_compat_wait_event("IngestBackoff");
 	for (;;)
 	{
-		long		left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), at);
+		long		left = until - ingest_clock_ms();
 
 		if (left <= 0 || is_retry_off(w))
 			break;
@@ -438,13 +439,13 @@ retry_later(Worker *w, const IngestError *err)
 	MemoryContextSwitchTo(w->mcxt);
 	w->unwell = w->unproven = true;
 	/* That the source answers proves nothing while its messages are to come again. */
-	w->probation = w->failed_turn ? TimestampTzPlusMilliseconds(retry_at, PROBATION_MS) : 0;
+	w->probation = w->failed_turn ? ingest_clock_ms() + delay + PROBATION_MS : 0;
 	w->failed_turn = false;
 	ingest_error_report(err, LOG);
 
 	ingest_process_self->look = false;
-	wait_until(w, retry_at);
-	w->looked_at = 0;			/* the next try begins with a look at the definition */
+	wait_before_retry(w, delay);
+	w->looked_at = -LOOK_INTERVAL_MS;	/* the next try begins with a look at the definition */
 }
 
 /* No failure yet: somebody else was in the way. */
@@ -522,7 +523,7 @@ ingest_worker_main(Datum arg)
 	ingest_marker_leave();
 	w.id = ingest_process_self->pipeline_id;
 	w.ordinal = ingest_process_self->ordinal;
-	w.probation = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), PROBATION_MS);
+	w.probation = ingest_clock_ms() + PROBATION_MS;
 	context.previous = error_context_stack;
 	error_context_stack = &context;
 
