@@ -4,11 +4,11 @@
 # read stops it.  Timed from the first row that is visible to the last one, so
 # that neither its start nor its class loading counts.
 #
-# usage: connect.sh BROKERS TOPIC CONNINFO TARGET MESSAGES [BATCH [TASKS]]
+# usage: connect.sh BROKERS TOPIC CONNINFO TARGET MESSAGES [BATCH [TASKS [UNNEST]]]
 #
 # Prints "seconds S" and "cpu C", scaled to all messages.
 set -euo pipefail
-brokers=$1 topic=$2 conninfo=$3 target=$4 messages=$5 batch=${6:-5000} tasks=${7:-2}
+brokers=$1 topic=$2 conninfo=$3 target=$4 messages=$5 batch=${6:-5000} tasks=${7:-2} unnest=${8:-true}
 libs=${INGEST_CONNECT_LIBS:?the directory of its jars}
 
 work=$(mktemp -d "${TMPDIR:-/tmp}/ingest-connect.XXXXXX")
@@ -40,20 +40,23 @@ plugin.discovery=only_scan
 consumer.auto.offset.reset=earliest
 consumer.isolation.level=read_committed
 consumer.max.poll.records=$batch
-consumer.max.partition.fetch.bytes=4194304
+consumer.max.partition.fetch.bytes=8388608
+consumer.fetch.min.bytes=1000000
+offset.flush.interval.ms=10000
 WORKER
 cat > "$work/sink.properties" <<SINK
 name=bench-$$
 connector.class=io.debezium.connector.jdbc.JdbcSinkConnector
 topics=$topic
 tasks.max=$tasks
-connection.url=jdbc:postgresql://$(setting host):$(setting port)/$(setting dbname)?reWriteBatchedInserts=true&stringtype=unspecified
+connection.url=jdbc:postgresql://$(setting host):$(setting port)/$(setting dbname)?reWriteBatchedInserts=true&reWriteBatchedInsertsSize=0&stringtype=unspecified
 connection.username=$(setting user)
 connection.password=unused
 insert.mode=insert
 primary.key.mode=none
 schema.evolution=none
 collection.name.format=$target
+dialect.postgres.unnest.insert.enabled=$unnest
 batch.size=$batch
 SINK
 

@@ -5,8 +5,9 @@ What a good engineer writes without ingest: confluent-kafka in batches, orjson,
 the three rules in Python, psycopg's COPY, offsets in the same transaction.
 Reads from the offsets in its table to the end of the topic, then stops.
 
-usage: consumer.py BROKERS TOPIC CONNINFO TARGET [BATCH]
+usage: consumer.py BROKERS TOPIC CONNINFO TARGET [BATCH [PROCESSES]]
 """
+import os
 import sys
 import time
 
@@ -16,6 +17,16 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, TopicPartiti
 
 brokers, topic, conninfo, target = sys.argv[1:5]
 batch_size = int(sys.argv[5]) if len(sys.argv) > 5 else 20000
+processes = int(sys.argv[6]) if len(sys.argv) > 6 else 1
+
+# Each has its share of the partitions; the first one waits for the others.
+share, others = 0, []
+for n in range(1, processes):
+    child = os.fork()
+    if child == 0:
+        share, others = n, []
+        break
+    others.append(child)
 
 COLUMNS = ("sensor_id", "temperature", "humidity", "pressure", "event_time", "seq", "status", "site")
 consumer = Consumer({
@@ -28,11 +39,13 @@ save_sql = ("INSERT INTO bench_offset (topic, part, next) VALUES (%s, %s, %s) "
             "ON CONFLICT (topic, part) DO UPDATE SET next = EXCLUDED.next")
 
 with psycopg.connect(conninfo) as conn:
+    conn.execute("SELECT pg_advisory_xact_lock(1)")
     conn.execute("CREATE TABLE IF NOT EXISTS bench_offset (topic text, part int, next bigint, PRIMARY KEY (topic, part))")
     conn.execute("CREATE TABLE IF NOT EXISTS bench_reject (part int, off bigint, payload bytea, reason text)")
     known = dict(conn.execute("SELECT part, next FROM bench_offset WHERE topic = %s", (topic,)).fetchall())
     conn.commit()
     parts = consumer.list_topics(topic, timeout=10).topics[topic].partitions
+    parts = [p for p in parts if p % processes == share]
     consumer.assign([TopicPartition(topic, p, known.get(p, OFFSET_BEGINNING)) for p in parts])
 
     ended, read, written = set(), 0, 0
@@ -68,3 +81,5 @@ with psycopg.connect(conninfo) as conn:
             cur.executemany(save_sql, [(topic, p, n) for p, n in following.items()])
         written += len(rows)
     print(f"read {read} written {written} seconds {time.monotonic() - started:.3f}")
+failed = [child for child in others if os.waitpid(child, 0)[1] != 0]
+sys.exit(1 if failed else 0)

@@ -128,6 +128,7 @@ my @contenders = (
 	[ 'background', 'exactly once', \&run_in_background ],
 	[ 'kcat', 'none', \&run_extern, "$here/kcat.sh {brokers} {topic} {conninfo} {target}" ],
 	[ 'python', 'exactly once', \&run_extern, "python3 $here/consumer.py {brokers} {topic} {conninfo} {target}" ],
+	[ 'python2', 'exactly once', \&run_extern, "python3 $here/consumer.py {brokers} {topic} {conninfo} {target} 20000 2" ],
 	[ 'connect', 'at least once, no rules', \&run_extern, "$here/connect.sh {brokers} {topic} {tcp} {target} {messages} 20000 4" ],
 	map { [ $_, '', \&run_extern, $extern{$_} ] } sort keys %extern);
 if ($stage{only})
@@ -140,6 +141,7 @@ my %title = (
 	copy => '`COPY` from a CSV file on the server', direct => '**ingest**, `CALL ingest.run`',
 	statement => '**ingest**, statement lane', background => '**ingest**, background worker',
 	kcat => '`kcat` into `\\copy`, then `INSERT … SELECT`', python => 'Python consumer, `COPY`',
+	python2 => 'Python consumer, two processes',
 	connect => 'Kafka Connect, Debezium JDBC sink');
 
 # ---- the rows, once through the statement lane, as the file for COPY
