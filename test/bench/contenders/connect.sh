@@ -8,7 +8,7 @@
 #
 # Prints "seconds S" and "cpu C", scaled to all messages.
 set -euo pipefail
-brokers=$1 topic=$2 conninfo=$3 target=$4 messages=$5 batch=${6:-5000} tasks=${7:-2} unnest=${8:-true}
+brokers=$1 topic=$2 conninfo=$3 target=$4 messages=$5 batch=${6:-5000} tasks=${7:-2} unnest=${8:-false}
 libs=${INGEST_CONNECT_LIBS:?the directory of its jars}
 
 work=$(mktemp -d "${TMPDIR:-/tmp}/ingest-connect.XXXXXX")

@@ -130,6 +130,7 @@ my @contenders = (
 	[ 'python', 'exactly once', \&run_extern, "python3 $here/consumer.py {brokers} {topic} {conninfo} {target}" ],
 	[ 'python2', 'exactly once', \&run_extern, "python3 $here/consumer.py {brokers} {topic} {conninfo} {target} 20000 2" ],
 	[ 'connect', 'at least once, no rules', \&run_extern, "$here/connect.sh {brokers} {topic} {tcp} {target} {messages} 20000 4" ],
+	[ 'unnest', 'at least once, no rules, no milliseconds', \&run_extern, "$here/connect.sh {brokers} {topic} {tcp} {target} {messages} 20000 4 true" ],
 	map { [ $_, '', \&run_extern, $extern{$_} ] } sort keys %extern);
 if ($stage{only})
 {
@@ -142,7 +143,7 @@ my %title = (
 	statement => '**ingest**, statement lane', background => '**ingest**, background worker',
 	kcat => '`kcat` into `\\copy`, then `INSERT … SELECT`', python => 'Python consumer, `COPY`',
 	python2 => 'Python consumer, two processes',
-	connect => 'Kafka Connect, Debezium JDBC sink');
+	connect => 'Kafka Connect, Debezium JDBC sink', unnest => 'Kafka Connect, Debezium JDBC sink, `UNNEST`');
 
 # ---- the rows, once through the statement lane, as the file for COPY
 
@@ -177,7 +178,10 @@ sub take_turn
 	$result{broker} = cpu_of($stage{kafka}->pid) - $broker;
 	$result{server} = cpu_of_server() - $server;
 	my $got = ask($stage{control}, $digest_sql);
-	die "$name: other rows than expected: $got, not $expected\n" if $got ne $expected;
+	my $wanted = $expected;
+	# The one that cannot write the same rows.
+	s/\|.*// foreach $name eq 'unnest' ? ($got, $wanted) : ();
+	die "$name: other rows than expected: $got, not $wanted\n" if $got ne $wanted;
 	$result{all} = $result{server} + $result{broker} + ($result{mover} // 0);
 	return \%result;
 }
