@@ -107,7 +107,8 @@ read_bool(const IngestReader *reader, const char *text, Size len, Datum *value,
 	bool		flag;
 
 	trim(&text, &len);
-	if (!parse_bool_with_len(text, len, &flag))
+	/* Of no bytes it would read the one behind them. */
+	if (len == 0 || !parse_bool_with_len(text, len, &flag))
 		return fail_syntax(reader, all, all_len, err);
 	*value = BoolGetDatum(flag);
 	return true;

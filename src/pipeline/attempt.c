@@ -35,6 +35,9 @@
 #define MAX_SAVEPOINTS 60
 #define MAX_SAVEPOINTS_MESSAGE 600
 
+/* Rows of one message that may come to statement_timeout, each alone. */
+#define MAX_RUNAWAYS 5
+
 /* ---- one subtransaction ---- */
 
 /* Results so far, to come back to. */
@@ -75,14 +78,40 @@ return_to_mark(IngestAttempt *att, const Mark *mark)
 }
 
 /*
+ * What input functions say of text, and what would be a wrong definition
+ * anywhere else: tsvector and ltree find syntax errors, regclass no such table.
+ */
+static bool
+is_of_input_functions(int sqlstate)
+{
+	switch (ERRCODE_TO_CATEGORY(sqlstate))
+	{
+		case MAKE_SQLSTATE('3', 'D', '0', '0', '0'):
+		case MAKE_SQLSTATE('3', 'F', '0', '0', '0'):
+			return true;
+		case MAKE_SQLSTATE('4', '2', '0', '0', '0'):
+			return sqlstate != ERRCODE_INSUFFICIENT_PRIVILEGE;
+		case MAKE_SQLSTATE('X', 'X', '0', '0', '0'):
+			/* many a type's input function says elog(ERROR) to bad input */
+			return sqlstate == ERRCODE_INTERNAL_ERROR;
+		default:
+			return false;
+	}
+}
+
+/*
  * Would another row have gone through?  Not when the server, the definition or
  * its privileges are the reason: then every row would end as a dead letter.
  */
 static bool
-data_is_at_fault(const IngestAttempt *att, const ErrorData *error)
+data_is_at_fault(const IngestAttempt *att, const ErrorData *error, bool timed_out)
 {
 	if (att->fatal || att->step == INGEST_STEP_OPEN)
 		return false;
+	if (timed_out)
+		return true;
+	if (att->step == INGEST_STEP_DECODE && is_of_input_functions(error->sqlerrcode))
+		return true;
 
 	switch (ERRCODE_TO_CATEGORY(error->sqlerrcode))
 	{
@@ -102,10 +131,8 @@ data_is_at_fault(const IngestAttempt *att, const ErrorData *error)
 		case MAKE_SQLSTATE('F', '0', '0', '0', '0'):	/* configuration file */
 		case MAKE_SQLSTATE('H', 'V', '0', '0', '0'):	/* foreign server */
 			return false;
-		case MAKE_SQLSTATE('X', 'X', '0', '0', '0'):
-			/* many a type's input function says elog(ERROR) to bad input */
-			return error->sqlerrcode == ERRCODE_INTERNAL_ERROR &&
-				att->step == INGEST_STEP_DECODE;
+		case MAKE_SQLSTATE('X', 'X', '0', '0', '0'):	/* internal */
+			return false;
 		default:
 			return true;
 	}
@@ -119,6 +146,7 @@ ingest_attempt_try(IngestAttempt *att, void (*work) (IngestAttempt *, void *),
 	ResourceOwner oldowner = CurrentResourceOwner;
 	Mark		mark = take_mark(att);
 	ErrorData  *volatile caught = NULL;
+	volatile bool timed_out = false;
 	bool		armed;
 
 	MemoryContextReset(att->row_mcxt);
@@ -137,6 +165,7 @@ ingest_attempt_try(IngestAttempt *att, void (*work) (IngestAttempt *, void *),
 	}
 	PG_CATCH();
 	{
+		timed_out = ingest_usersql_timed_out(att->prepared->pl, armed, geterrcode());
 		ingest_usersql_disarm(armed);
 		MemoryContextSwitchTo(att->mcxt);
 		caught = CopyErrorData();
@@ -149,8 +178,9 @@ ingest_attempt_try(IngestAttempt *att, void (*work) (IngestAttempt *, void *),
 
 	if (caught == NULL)
 		return true;
-	if (!data_is_at_fault(att, caught))
+	if (!data_is_at_fault(att, caught, timed_out))
 		ReThrowError(caught);
+	att->timed_out |= timed_out;
 	return_to_mark(att, &mark);
 	*error = caught;
 	return false;
@@ -159,7 +189,9 @@ ingest_attempt_try(IngestAttempt *att, void (*work) (IngestAttempt *, void *),
 bool
 ingest_attempt_exhausted(const IngestAttempt *att, bool within_message)
 {
-	return att->savepoints >= (within_message ? MAX_SAVEPOINTS_MESSAGE : MAX_SAVEPOINTS);
+	if (within_message)
+		return att->savepoints >= MAX_SAVEPOINTS_MESSAGE || att->runaways >= MAX_RUNAWAYS;
+	return att->savepoints >= MAX_SAVEPOINTS || att->timed_out;
 }
 
 /* ---- one row ---- */
@@ -179,6 +211,17 @@ ingest_attempt_fill_metadata(IngestAttempt *att, const IngestMessage *msg)
 	}
 }
 
+/*
+ * Could the message of this row be left to the next turn, whole?  Not the
+ * first one, or a turn might settle nothing.
+ */
+static bool
+message_can_wait(const IngestAttempt *att, const IngestRange *range)
+{
+	return att->at.message > att->first &&
+		(range->from.message < att->at.message || range->from.row == 0);
+}
+
 /* The row in the slot has been judged: load it or reject it. */
 static inline void
 dispose_row(IngestAttempt *att, IngestRange *range, const IngestTravel *travel,
@@ -194,6 +237,11 @@ dispose_row(IngestAttempt *att, IngestRange *range, const IngestTravel *travel,
 	att->step = INGEST_STEP_PUT;
 	if (!att->lane->put(range->load, att->slot, &error))
 	{
+		if (error.full && message_can_wait(att, range))
+		{
+			att->full = true;
+			ereport(ERROR, (errcode(error.sqlstate), errmsg_internal("%s", error.message)));
+		}
 		ingest_verdict_unloadable(att, travel, &error);
 		return;
 	}
@@ -463,6 +511,8 @@ convict_row(IngestAttempt *att, Search *search, IngestPlace place)
 		travel.slice = row.slice;
 		travel.slice_len = row.slice_len;
 	}
+	if (search->failure.error->sqlerrcode == ERRCODE_QUERY_CANCELED)
+		att->runaways++;
 	ingest_verdict_failed(att, &travel, &search->failure);
 	search->cursor = place_after(att, place);
 	search->walled = false;
@@ -487,12 +537,22 @@ note_success(IngestAttempt *att, Search *search, const IngestRange *range)
 /*
  * An error: say which rows to try next, or which row it was.  A row is only
  * convicted when it was the first of its range, so that no other can have been
- * the reason, or by decoding and rules, which look at nothing else.
+ * the reason, or by decoding and rules, which look at nothing else.  For a
+ * timeout all rows of a range are the reason.
  */
 static void
 note_failure(IngestAttempt *att, Search *search, const IngestRange *range)
 {
+	bool		timeout = search->failure.error->sqlerrcode == ERRCODE_QUERY_CANCELED;
+	bool		again = timeout && search->walled;
+
 	search->walled = false;
+	if (att->full)
+	{
+		att->full = false;
+		search->end = (IngestPlace) {att->at.message, 0};
+		return;
+	}
 	if (att->step == INGEST_STEP_FLUSH || att->step == INGEST_STEP_LAST)
 	{
 		if (range->rows == 0)
@@ -518,12 +578,15 @@ note_failure(IngestAttempt *att, Search *search, const IngestRange *range)
 	if (att->step == INGEST_STEP_RULE && search->failure.rule < 0 && !att->collected)
 		ingest_rules_one_by_one(att->prepared->rules, true);
 
-	if (range->rows > 0)
+	if (range->rows > 0 && again)
+		att->stride = Max(1, range->rows / 2);
+	else if (range->rows > 0)
 	{
 		search->wall = att->at;
 		search->walled = true;
-		search->convicted = att->step == INGEST_STEP_DECODE ||
-			(att->step == INGEST_STEP_RULE && search->failure.rule >= 0);
+		search->convicted = !timeout &&
+			(att->step == INGEST_STEP_DECODE ||
+			 (att->step == INGEST_STEP_RULE && search->failure.rule >= 0));
 	}
 	else if (att->step != INGEST_STEP_RULE || search->failure.rule >= 0)
 		convict_row(att, search, att->at);

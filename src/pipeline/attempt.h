@@ -86,7 +86,10 @@ typedef struct IngestAttempt
 	MemoryContext row_mcxt;		/* reset after each flush */
 	TupleTableSlot *slot;
 	int			savepoints;		/* subtransactions spent */
+	bool		timed_out;		/* one of them came to statement_timeout */
+	int			runaways;		/* rows that did, alone */
 	bool		fatal;			/* a rule wants the pipeline to stop */
+	bool		full;			/* the transaction holds no more than what comes before "at" */
 	struct IngestCollected *collected;	/* when the rules need a query */
 } IngestAttempt;
 

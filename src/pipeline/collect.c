@@ -160,7 +160,10 @@ collect_message(IngestAttempt *att, const IngestMessage *msg, IngestPlace place)
 	}
 }
 
-/* From a place on, to the end of the batch; an error leaves att->at at its row. */
+/*
+ * From a place on, to the end of the batch or, after trouble, of the stride;
+ * an error leaves att->at at its row.
+ */
 static void
 collect_messages(IngestAttempt *att, void *arg)
 {
@@ -173,6 +176,12 @@ collect_messages(IngestAttempt *att, void *arg)
 		const IngestMessage *msg = &att->batch->messages[place.message];
 
 		CHECK_FOR_INTERRUPTS();
+		if (place.message > att->first && place.row == 0 &&
+			att->collected->nrows >= att->stride)
+		{
+			att->collected->end = place.message;
+			return;
+		}
 		att->at = place;
 		if (msg->payload != NULL)
 			collect_message(att, msg, place);
@@ -214,7 +223,8 @@ add_failed_row(IngestAttempt *att, IngestPlace place, IngestFailure *failure)
 static bool
 may_stop_before(const IngestAttempt *att, IngestPlace place)
 {
-	return place.message > att->first && att->savepoints >= COLLECT_SAVEPOINTS;
+	return place.message > att->first &&
+		(att->savepoints >= COLLECT_SAVEPOINTS || att->timed_out);
 }
 
 /* The batch ends before this message; what was collected of it and after is forgotten. */
@@ -244,6 +254,12 @@ fail_rest_of_message(IngestAttempt *att, IngestPlace place, IngestFailure *failu
 	att->collected->end = place.message + 1;
 }
 
+static bool
+is_timeout(const ErrorData *error)
+{
+	return error->sqlerrcode == ERRCODE_QUERY_CANCELED;
+}
+
 /*
  * Decode everything.  A row that raises is passed over; when there are too
  * many of them, the batch ends before the last one's message.
@@ -263,11 +279,18 @@ collect_all(IngestAttempt *att)
 			end_before(att->collected, att->at.message);
 			return;
 		}
+		if (is_timeout(error) && ingest_place_before(place, att->at))
+		{
+			/* Once more, alone: those before it have taken the time, too. */
+			place = att->at;
+			continue;
+		}
 		if (ingest_attempt_exhausted(att, true))
 		{
 			fail_rest_of_message(att, att->at, failure);
 			return;
 		}
+		att->runaways += is_timeout(error);
 		add_failed_row(att, att->at, failure);
 		place = att->at;
 		place.row++;
@@ -298,9 +321,9 @@ find_stored(const IngestCollected *collected, int64 n)
 	return NULL;
 }
 
-/* The tuplestore anew, without its n-th row. */
+/* The tuplestore anew: its first n rows, without one of them or, -1, all. */
 static void
-drop_stored(IngestAttempt *att, int64 n)
+cut_store(IngestAttempt *att, int64 n, int64 without)
 {
 	IngestCollected *collected = att->collected;
 	Tuplestorestate *old = collected->store;
@@ -309,10 +332,10 @@ drop_stored(IngestAttempt *att, int64 n)
 	collected->store = tuplestore_begin_heap(false, false, work_mem);
 	tuplestore_select_read_pointer(old, 0);
 	tuplestore_rescan(old);
-	for (int64 i = 0; tuplestore_gettupleslot(old, true, false, slot); i++)
-		if (i != n)
+	for (int64 i = 0; i < n && tuplestore_gettupleslot(old, true, false, slot); i++)
+		if (i != without)
 			tuplestore_puttupleslot(collected->store, slot);
-	collected->nstored--;
+	collected->nstored = without < 0 ? n : n - 1;
 	ExecDropSingleTupleTableSlot(slot);
 	tuplestore_end(old);
 }
@@ -331,6 +354,26 @@ fail_stored_rest(IngestCollected *collected, CollectedRow *guilty)
 			guilty->failure = failure;
 		}
 	end_before(collected, message + 1);
+}
+
+/*
+ * Leave only the rows of the first message, and let the next batch be hardly
+ * larger.  False: there are no others.
+ */
+static bool
+keep_first_message(IngestAttempt *att)
+{
+	IngestCollected *collected = att->collected;
+	int64		n = 0;
+
+	end_before(collected, att->first + 1);
+	for (int64 i = 0; i < collected->nrows; i++)
+		n += collected->rows[i].kind == COLLECTED_ROW;
+	if (n == collected->nstored)
+		return false;
+	cut_store(att, n, -1);
+	att->stride = 1;
+	return true;
 }
 
 /*
@@ -362,13 +405,20 @@ judge_all(IngestAttempt *att)
 			end_before(collected, guilty->place.message);
 			return;
 		}
-		if (ingest_attempt_exhausted(att, true))
+
+		/* Where the time has gone cannot be told but by asking for less. */
+		if (is_timeout(error) && keep_first_message(att))
+		{
+			pfree(collected->violations);
+			continue;
+		}
+		if (is_timeout(error) || ingest_attempt_exhausted(att, true))
 		{
 			fail_stored_rest(collected, guilty);
 			return;
 		}
 		guilty->kind = COLLECTED_FAILED;
-		drop_stored(att, collected->judged);
+		cut_store(att, collected->nstored, collected->judged);
 		pfree(collected->violations);
 	}
 }

@@ -23,6 +23,7 @@ typedef struct IngestLoadError
 	const char *message;
 	const char *detail;
 	const char *column;
+	bool		full;			/* not the row's fault: another transaction can take it */
 } IngestLoadError;
 
 typedef struct IngestLoad IngestLoad;

@@ -257,11 +257,15 @@ ingest_partition_accepts(const IngestPartitionPolicy *policy, Datum key, bool is
 		!ingest_range_step(at, &policy->every, &range))
 		return refuse_outside(policy, at, err);
 	if (policy->made >= MAX_NEW_PARTITIONS)
-		return refuse(err, ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+	{
+		(void) refuse(err, ERRCODE_PROGRAM_LIMIT_EXCEEDED,
 					  psprintf("batch needs too many new partitions of relation \"%s\"",
 							   get_rel_name(policy->target)),
 					  psprintf("One batch makes at most %d; the row can be replayed.",
 							   MAX_NEW_PARTITIONS));
+		err->full = true;
+		return false;
+	}
 	return true;
 }
 

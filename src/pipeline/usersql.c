@@ -53,3 +53,10 @@ ingest_usersql_disarm(bool armed)
 	if (armed)
 		disable_timeout(STATEMENT_TIMEOUT, false);
 }
+
+bool
+ingest_usersql_timed_out(const IngestPipeline *pl, bool armed, int sqlstate)
+{
+	return armed && sqlstate == ERRCODE_QUERY_CANCELED && !get_timeout_active(STATEMENT_TIMEOUT) &&
+		pl->options.lock_timeout > 0 && pl->options.lock_timeout < pl->options.statement_timeout;
+}

@@ -26,4 +26,11 @@ extern void ingest_usersql_end(int level);
 extern bool ingest_usersql_arm(const IngestPipeline *pl);
 extern void ingest_usersql_disarm(bool armed);
 
+/*
+ * After an error, before disarming: was it this statement_timeout that ran
+ * out, and not while waiting for a lock, which lock_timeout would have ended
+ * before?  raises: no
+ */
+extern bool ingest_usersql_timed_out(const IngestPipeline *pl, bool armed, int sqlstate);
+
 #endif							/* INGEST_USERSQL_H */

@@ -89,6 +89,7 @@ bool
 fuzz_is_data_error(int sqlstate)
 {
 	return ERRCODE_TO_CATEGORY(sqlstate) == ERRCODE_DATA_EXCEPTION ||
+		sqlstate == ERRCODE_SYNTAX_ERROR ||	/* what tsvector says */
 		sqlstate == ERRCODE_PROGRAM_LIMIT_EXCEEDED;
 }
 
