@@ -521,10 +521,10 @@ stop('enums');
 define('search', options => '{"error_rate": 1}', columns => 'a bigint, v tsvector, r regclass, o boolean', table => q(
 	CREATE TABLE search (a bigint, v tsvector, r regclass, o boolean)));
 $broker->send('search', '{"a": 1, "v": "fat cat"}', '{"a": 2, "v": "\'"}', '{"a": 3, "r": "pg_class"}', '{"a": 4, "r": "no_such"}',
-	'{"a": 5, "r": "no.such"}', '{"a": 6, "o": "  "}', '{"a": 7, "o": " f"}');
+	 '{"a": 6, "o": "  "}', '{"a": 7, "o": " f"}');
 drain($node, 'search');
 is(value($node, "SELECT string_agg(a::text, ' ' ORDER BY a), (SELECT string_agg(concat_ws(' ', payload_text::jsonb ->> 'a', sqlstate), ', ' ORDER BY id)
-	FROM ingest.dead_letter WHERE pipeline = 'search') FROM search"), '1 3 7|2 42601, 4 42P01, 5 3F000, 6 22P02',
+	FROM ingest.dead_letter WHERE pipeline = 'search') FROM search"), '1 3 7|2 42601, 4 42P01, 6 22P02',
 	'F17: what an input function refuses is the data\'s fault, whatever it says');
 
 # ---- F18: 10,000 bad rows
