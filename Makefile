@@ -18,11 +18,13 @@ REGRESS_OPTS = --inputdir=$(srcdir_of_this)/test --load-extension=ingest
 ISOLATION = $(patsubst $(srcdir_of_this)/test/specs/%.spec,%,$(sort $(wildcard $(srcdir_of_this)/test/specs/*.spec)))
 ISOLATION_OPTS = --inputdir=$(srcdir_of_this)/test --load-extension=ingest
 
+LIBRARIES = rdkafka libcurl libcrypto libxml-2.0
+
 # FAULTS=1 compiles the fault points in (core/fault.h).
-PG_CPPFLAGS = $(if $(FAULTS),-DINGEST_FAULTS) -DINGEST_VERSION='"$(EXTVERSION)"' -I$(srcdir_of_this)/src $(shell pkg-config --cflags rdkafka)
+PG_CPPFLAGS = $(if $(FAULTS),-DINGEST_FAULTS) -DINGEST_VERSION='"$(EXTVERSION)"' -I$(srcdir_of_this)/src $(shell pkg-config --cflags $(LIBRARIES))
 # Before 16 the server's headers export nothing by themselves.
 PG_CFLAGS = -std=gnu11 -DPGDLLEXPORT='__attribute__((visibility("default")))' -Wextra -Wno-unused-parameter -Wno-sign-compare -Wno-missing-field-initializers -fvisibility=hidden $(if $(WERROR),-Werror)
-SHLIB_LINK = $(shell pkg-config --libs rdkafka)
+SHLIB_LINK = $(shell pkg-config --libs $(LIBRARIES))
 
 EXTRA_CLEAN = ingest--*.sql log results tmp_check output_iso
 

@@ -156,6 +156,28 @@ ingest_compat_input_call(FmgrInfo *flinfo, char *text, Oid ioparam, int32 typmod
 #endif
 
 /*
+ * The server's JSON parser: its actions answer with an error code from 16 on,
+ * and a lexer can be made in place from 17 on.  The parser itself has raised
+ * only for the depth of the stack in all of them.
+ */
+#include "common/jsonapi.h"
+#include "mb/pg_wchar.h"
+#if PG_VERSION_NUM >= 160000
+#define ingest_compat_json_action JsonParseErrorType
+#define ingest_compat_json_done return JSON_SUCCESS
+#else
+#define ingest_compat_json_action void
+#define ingest_compat_json_done return
+#endif
+#if PG_VERSION_NUM >= 170000
+#define ingest_compat_json_lexer(text, len) \
+	makeJsonLexContextCstringLen(NULL, text, len, PG_UTF8, false)
+#else
+#define ingest_compat_json_lexer(text, len) \
+	makeJsonLexContextCstringLen((char *) (text), len, PG_UTF8, false)
+#endif
+
+/*
  * A memory context's method for allocating got flags in 17, and deals with its
  * failure itself; before, its caller did.  As macros, since the number of
  * parameters differs.

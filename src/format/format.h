@@ -100,6 +100,14 @@ typedef struct IngestFormatOps
 	 */
 	IngestNext	(*next) (void *fmt, IngestRow *row);
 
+	/*
+	 * MAY.  How many bytes at the beginning of a message each of its rows needs
+	 * in front of it (the header of CSV).  A dead letter of one row among
+	 * several has them before the row's slice, so that it can be decoded by
+	 * itself.  Does not turn to the message.  raises: no
+	 */
+	Size		(*head) (void *fmt, const char *payload, Size len);
+
 	/* MAY.  raises: no */
 	void		(*end) (void *fmt);
 } IngestFormatOps;

@@ -1,6 +1,6 @@
 /*
  * json.c
- *		JSON messages: one object, or an array of objects.
+ *		JSON messages: one object, or an array of objects; or a line each (ndjson).
  *
  * A pull reader of our own: one pass over the bytes checks the syntax (RFC 8259,
  * strictly) and notes where the values of wanted keys are; only when the row
@@ -16,6 +16,8 @@
 
 #include "catalog/pg_type.h"
 #include "core/compat.h"
+#include "format/json.h"
+#include "format/path.h"
 #include "format/scalar.h"
 #include "lib/stringinfo.h"
 #include "mb/pg_wchar.h"
@@ -90,7 +92,8 @@ typedef struct Json
 	/* the message */
 	const char *start;
 	const char *p;
-	const char *end;
+	const char *end;			/* of the message, or of the line */
+	const char *message_end;	/* lines only */
 	bool		in_array;
 	bool		done;
 	const char *message;		/* first syntax error, or NULL */
@@ -629,17 +632,23 @@ unescape(Json *j, const char *text, int len)
 	}
 }
 
-static void
-append_quoted(StringInfo out, const char *text, int len)
+bool
+ingest_json_unescape(const char *string, Size len, StringInfo out, IngestRowError *err)
 {
-	appendStringInfoChar(out, '"');
-	for (int i = 0; i < len; i++)
+	Json		j = {.start = string, .p = string, .end = string + len, .scratch = *out};
+	JsonValue	value;
+
+	if (!scan_string(&j, &value))
 	{
-		if (text[i] == '"' || text[i] == '\\')
-			appendStringInfoChar(out, '\\');
-		appendStringInfoChar(out, text[i]);
+		err->sqlstate = j.sqlstate;
+		err->message = j.message;
+		err->detail = err->column = NULL;
+		err->position = j.at - string;
+		return false;
 	}
-	appendStringInfoChar(out, '"');
+	unescape(&j, value.text, value.len);
+	*out = j.scratch;
+	return true;
 }
 
 /*
@@ -671,8 +680,8 @@ append_array(Json *j, StringInfo out)
 				(void) scan_string(j, &value);
 				if (value.escaped)
 					unescape(j, value.text, value.len);
-				append_quoted(out, value.escaped ? j->scratch.data : value.text,
-							  value.escaped ? j->scratch.len : value.len);
+				ingest_append_array_element(out, value.escaped ? j->scratch.data : value.text,
+											value.escaped ? j->scratch.len : value.len);
 				break;
 			case 'n':
 				appendStringInfoString(out, "NULL");
@@ -680,7 +689,7 @@ append_array(Json *j, StringInfo out)
 				break;
 			default:
 				(void) scan_value(j, NULL, 0);
-				append_quoted(out, first, j->p - first);
+				ingest_append_array_element(out, first, j->p - first);
 				break;
 		}
 	}
@@ -789,6 +798,13 @@ scan_row(Json *j, IngestRow *row)
 	if (!scan_object(j, &j->root, j->in_array ? 2 : 1))
 		return false;
 	row->slice_len = j->p - row->slice;
+
+	/* Columns at $ are the object as it is written. */
+	for (int i = 0; i < j->root.ncolumns; i++)
+		j->values[j->root.columns[i]] = (JsonValue)
+		{
+			.text = row->slice, .len = row->slice_len, .kind = '{'
+		};
 	skip_space(j);
 	return true;
 }
@@ -888,6 +904,68 @@ json_next(void *fmt, IngestRow *row)
 }
 
 /*
+ * ---- Lines
+ */
+
+static void
+ndjson_begin(void *fmt, const char *payload, Size len)
+{
+	Json	   *j = fmt;
+
+	j->start = j->end = payload;
+	j->message_end = payload + len;
+	j->in_array = false;
+}
+
+/* Turn to the next line that is not blank; false: there is none. */
+static bool
+next_line(Json *j)
+{
+	while (j->end < j->message_end)
+	{
+		const char *lf;
+
+		j->p = j->end;
+		lf = memchr(j->p, '\n', j->message_end - j->p);
+		j->end = lf ? lf : j->message_end;
+		skip_space(j);
+		if (j->p < j->end)
+			return true;
+		if (lf)
+			j->end++;
+	}
+	return false;
+}
+
+static IngestNext
+ndjson_next(void *fmt, IngestRow *row)
+{
+	Json	   *j = fmt;
+	const char *first;
+	IngestNext	result = INGEST_NEXT_ROW;
+
+	/* An error is of its line, and gone with it. */
+	j->message = NULL;
+	if (!next_line(j))
+		return INGEST_NEXT_NONE;
+	first = j->p;
+	if (scan_row(j, row) && j->p < j->end)
+		fail_syntax(j, j->p, "trailing bytes after the value");
+	if (j->message)
+	{
+		(void) answer_syntax(j, row);
+		row->slice = first;
+		row->slice_len = j->end - first;
+		result = INGEST_NEXT_BAD;
+	}
+	else if (row->values && !convert_row(j, row))
+		result = INGEST_NEXT_BAD;
+	if (j->end < j->message_end)
+		j->end++;
+	return result;
+}
+
+/*
  * ---- Paths
  */
 
@@ -920,60 +998,19 @@ add_child(JsonNode *node, const char *key, int len, int index)
 	return child;
 }
 
-/* $."quoted": the closing quote, with \" and \\ within. */
-static const char *
-parse_quoted(const IngestColumn *column, const char *p, StringInfo key)
-{
-	for (p++; *p != '"'; p++)
-	{
-		if (*p == '\\' && p[1] != '\0')
-			p++;
-		if (*p == '\0')
-			raise_path(column, "A quoted key does not end.");
-		appendStringInfoChar(key, *p);
-	}
-	return p + 1;
-}
-
 static JsonNode *
 compile_path(JsonNode *root, const IngestColumn *column)
 {
-	const char *p = column->path;
 	JsonNode   *node = root;
+	IngestPath	path;
+	const char *why;
 
-	if (p == NULL)
+	if (column->path == NULL)
 		return add_child(root, column->name, strlen(column->name), 0);
-	if (*p++ != '$')
-		raise_path(column, "It must begin with $.");
-	while (*p)
-	{
-		if (*p == '.')
-		{
-			StringInfoData key;
-
-			initStringInfo(&key);
-			if (*++p == '"')
-				p = parse_quoted(column, p, &key);
-			else
-				while (*p && *p != '.' && *p != '[')
-					appendStringInfoChar(&key, *p++);
-			if (key.len == 0)
-				raise_path(column, "A key is empty.");
-			node = add_child(node, key.data, key.len, 0);
-		}
-		else if (*p == '[')
-		{
-			char	   *end;
-			long		index = strtol(++p, &end, 10);
-
-			if (end == p || *end != ']' || index < 0 || index > 1000000)
-				raise_path(column, "An index is a number in brackets, counted from 0.");
-			node = add_child(node, NULL, 0, index);
-			p = end + 1;
-		}
-		else
-			raise_path(column, "A step begins with . or [.");
-	}
+	if (!ingest_path_parse(column->path, false, &path, &why))
+		raise_path(column, why);
+	for (int i = 0; i < path.nsteps; i++)
+		node = add_child(node, path.steps[i].key, path.steps[i].len, path.steps[i].index);
 	return node;
 }
 
@@ -988,13 +1025,25 @@ add_column(JsonNode *root, const IngestColumn *column, int index)
 }
 
 static void
-json_check(const IngestColumn *columns, int ncolumns, const void *options)
+check_columns(const char *format, const IngestColumn *columns, int ncolumns)
 {
 	JsonNode	root = {0};
 
-	ingest_format_check_encoding("json");
+	ingest_format_check_encoding(format);
 	for (int i = 0; i < ncolumns; i++)
 		add_column(&root, &columns[i], i);
+}
+
+static void
+json_check(const IngestColumn *columns, int ncolumns, const void *options)
+{
+	check_columns("json", columns, ncolumns);
+}
+
+static void
+ndjson_check(const IngestColumn *columns, int ncolumns, const void *options)
+{
+	check_columns("ndjson", columns, ncolumns);
 }
 
 static void *
@@ -1031,4 +1080,15 @@ const IngestFormatOps ingest_format_json = {
 	.start = json_start,
 	.begin = json_begin,
 	.next = json_next,
+};
+
+const IngestFormatOps ingest_format_ndjson = {
+	.name = "ndjson",
+	.description = "One JSON object a line",
+	.options = json_options,
+	.options_size = sizeof(JsonOptions),
+	.check = ndjson_check,
+	.start = json_start,
+	.begin = ndjson_begin,
+	.next = ndjson_next,
 };

@@ -725,6 +725,19 @@ ingest_text_check(const char *text, Size len, IngestRowError *err)
 }
 
 void
+ingest_append_array_element(StringInfo array, const char *text, Size len)
+{
+	appendStringInfoChar(array, '"');
+	for (Size i = 0; i < len; i++)
+	{
+		if (text[i] == '"' || text[i] == '\\')
+			appendStringInfoChar(array, '\\');
+		appendStringInfoChar(array, text[i]);
+	}
+	appendStringInfoChar(array, '"');
+}
+
+void
 ingest_format_check_encoding(const char *format)
 {
 	if (GetDatabaseEncoding() != PG_UTF8)

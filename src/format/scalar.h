@@ -12,6 +12,7 @@
 
 #include "fmgr.h"
 #include "format/format.h"
+#include "lib/stringinfo.h"
 
 struct IngestReader;
 
@@ -43,6 +44,9 @@ extern bool ingest_reader_input(const IngestReader *reader, const char *text, Si
 
 /* Verified text of the database's encoding from UTF-8 bytes, or false. */
 extern bool ingest_text_check(const char *text, Size len, IngestRowError *err);
+
+/* A text as an element of an SQL array's text, quoted. */
+extern void ingest_append_array_element(StringInfo array, const char *text, Size len);
 
 /* Formats of text need a database that stores UTF-8. raises: else */
 extern void ingest_format_check_encoding(const char *format);

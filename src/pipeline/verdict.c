@@ -83,6 +83,24 @@ take_note(IngestAttempt *att, const IngestTravel *travel, const char *verdict,
 
 /* ---- dead letters ---- */
 
+/* Put what every row of the message needs in front of the row's own bytes. */
+static void
+prepend_head(IngestAttempt *att, const IngestMessage *msg, IngestDeadLetter *letter)
+{
+	const IngestPrepared *prepared = att->prepared;
+	const IngestFormatOps *format = prepared->rel->format;
+	Size		head = format->head ? format->head(prepared->format, msg->payload, msg->payload_len) : 0;
+	char	   *whole;
+
+	if (head == 0)
+		return;
+	whole = palloc(head + letter->payload_len);
+	memcpy(whole, msg->payload, head);
+	memcpy(whole + head, letter->payload, letter->payload_len);
+	letter->payload = whole;
+	letter->payload_len += head;
+}
+
 /*
  * The bytes to keep: those of the row when its message has several, otherwise
  * the whole message.
@@ -101,6 +119,7 @@ fill_payload(IngestAttempt *att, const IngestTravel *travel, IngestDeadLetter *l
 	letter->payload = travel->slice;
 	letter->payload_len = travel->slice_len;
 	letter->row_number = travel->row + 1;
+	prepend_head(att, msg, letter);
 }
 
 static char *

@@ -42,6 +42,10 @@ SELECT x FROM ingest.decode(NULL::p, '{"a": {"b": [{}, {"c": 2}]}, "a": {"b": []
 SELECT x FROM ingest.decode(NULL::p, '{"a": {"b": [{}, {"c": 1}]}, "a": {"b": [{}, {"c": 2}]}}'::text);
 SELECT x FROM ingest.decode(NULL::p, '{"a": {"b": [{}, {"c": 1}]}, "a": {?b": [{}, {"c": 2}]}}'::text);
 SELECT x FROM ingest.decode(NULL::p, '{"": -0, "": 1, "a": {"b": [{}, {"c": -0}], "": 2}}'::text);
+-- The whole object, as it is written.
+ALTER FOREIGN TABLE p ALTER whole OPTIONS (SET path '$'), ALTER odd OPTIONS (SET path '$');
+SELECT * FROM ingest.decode(NULL::p, ' {"a": {"b": [1, {"c": 2}]}, "a" : {"b": []}} '::text);
+SELECT * FROM ingest.decode(NULL::p, '[{"a": 1}, {"b":  "\u00e4"}]'::text);
 ALTER FOREIGN TABLE p ALTER x OPTIONS (SET path 'a.b');
 SELECT * FROM ingest.decode(NULL::p, '{}'::text);
 
@@ -82,7 +86,7 @@ SELECT * FROM ingest.decode(NULL::t, '\xff'::bytea, 'text');
 SELECT * FROM ingest.decode(NULL::t, ''::bytea, 'raw');
 CREATE TABLE r (bytes bytea);
 SELECT * FROM ingest.decode(NULL::r, '\x00ff'::bytea, 'raw');
-SELECT * FROM ingest.decode(NULL::r, ''::bytea, 'xml');
+SELECT * FROM ingest.decode(NULL::r, ''::bytea, 'avro');
 SELECT * FROM ingest.decode(NULL::c, ''::text, 'csv', '{"delimeter": ";"}');
 DROP FOREIGN TABLE p;
 DROP SERVER s;
