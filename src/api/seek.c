@@ -53,6 +53,8 @@ open_source(Seek *seek)
 	IngestSourceRelation *rel = ingest_source_relation_load(seek->pl->source, seek->pl->owner);
 
 	seek->src = ingest_source_open(rel, CurrentMemoryContext, &err);
+	if (seek->src && rel->ops->use_sql)
+		rel->ops->use_sql(seek->src);
 	if (seek->src == NULL || !rel->ops->list_shards(seek->src, &seek->shards, &seek->nshards, &err))
 		ingest_error_report(&err, ERROR);
 	seek->moves = palloc0(sizeof(Move) * Max(seek->nshards, 1));

@@ -23,13 +23,32 @@ shard_names(const IngestShard *shards, int nshards)
 	return PointerGetDatum(construct_array(names, nshards, TEXTOID, -1, false, TYPALIGN_INT));
 }
 
-static IngestShard *
-find_shard(IngestShard *shards, int nshards, const char *name)
+static int
+compare_names(const void *a, const void *b)
 {
+	return strcmp((*(IngestShard *const *) a)->name, (*(IngestShard *const *) b)->name);
+}
+
+/* By name: a bucket may have very many. */
+static IngestShard **
+sort_shards(IngestShard *shards, int nshards)
+{
+	IngestShard **sorted = palloc_extended(sizeof(IngestShard *) * Max(nshards, 1), MCXT_ALLOC_HUGE);
+
 	for (int i = 0; i < nshards; i++)
-		if (strcmp(shards[i].name, name) == 0)
-			return &shards[i];
-	return NULL;
+		sorted[i] = &shards[i];
+	qsort(sorted, nshards, sizeof(IngestShard *), compare_names);
+	return sorted;
+}
+
+static IngestShard *
+find_shard(IngestShard **sorted, int nshards, char *name)
+{
+	IngestShard key = {.name = name};
+	IngestShard *wanted = &key;
+	IngestShard **found = bsearch(&wanted, sorted, nshards, sizeof(IngestShard *), compare_names);
+
+	return found ? *found : NULL;
 }
 
 void
@@ -53,6 +72,7 @@ ingest_position_claim(int32 pipeline_id, IngestShard *shards, int nshards, Memor
 		2, {INT4OID, TEXTARRAYOID}
 	};
 	Datum		values[2] = {Int32GetDatum(pipeline_id)};
+	IngestShard **sorted = sort_shards(shards, nshards);
 	uint64		nrows;
 
 	ingest_spi_begin();
@@ -61,7 +81,7 @@ ingest_position_claim(int32 pipeline_id, IngestShard *shards, int nshards, Memor
 	for (uint64 i = 0; i < nrows; i++)
 	{
 		char	   *name = ingest_spi_text(i, "shard", CurrentMemoryContext);
-		IngestShard *shard = find_shard(shards, nshards, name);
+		IngestShard *shard = find_shard(sorted, nshards, name);
 
 		shard->position = ingest_spi_text(i, "position", mcxt);
 		shard->proof = ingest_spi_text(i, "proof", mcxt);
@@ -80,6 +100,7 @@ ingest_position_read(int32 pipeline_id, IngestShard *shards, int nshards, Memory
 		1, {INT4OID}
 	};
 	Datum		values[1] = {Int32GetDatum(pipeline_id)};
+	IngestShard **sorted = sort_shards(shards, nshards);
 	uint64		nrows;
 
 	ingest_spi_begin();
@@ -87,7 +108,7 @@ ingest_position_read(int32 pipeline_id, IngestShard *shards, int nshards, Memory
 	for (uint64 i = 0; i < nrows; i++)
 	{
 		char	   *name = ingest_spi_text(i, "shard", CurrentMemoryContext);
-		IngestShard *shard = find_shard(shards, nshards, name);
+		IngestShard *shard = find_shard(sorted, nshards, name);
 
 		if (shard)
 		{

@@ -140,6 +140,26 @@ ingest_state_attempts(int32 pipeline_id, TimestampTz *retry_at)
 	return attempts;
 }
 
+int64
+ingest_state_asked_wait(int32 pipeline_id, int64 longest)
+{
+	/* Not longer than it was, though the clock be set back. */
+	static IngestStatement statement = {
+		"SELECT (1000 * greatest(0, extract(epoch FROM least(retry_at - clock_timestamp(), retry_at - error_at))))::bigint AS n"
+		"  FROM ingest._state"
+		" WHERE pipeline_id = $1 AND halt IS NULL AND retry_at - error_at > $2 * interval '1 ms'",
+		2, {INT4OID, INT8OID}
+	};
+	Datum		values[2] = {Int32GetDatum(pipeline_id), Int64GetDatum(longest)};
+	int64		left = 0;
+
+	ingest_spi_begin();
+	if (ingest_spi_run(&statement, values, NULL) > 0)
+		left = ingest_spi_int64(0, "n", 0);
+	ingest_spi_end();
+	return left;
+}
+
 void
 ingest_state_recovered(int32 pipeline_id)
 {

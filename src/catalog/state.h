@@ -30,6 +30,12 @@ extern int	ingest_state_retry(int32 pipeline_id, const IngestError *err, Timesta
 /* Failures in a row until now, and until when to back off (0: not).  raises: yes */
 extern int	ingest_state_attempts(int32 pipeline_id, TimestampTz *retry_at);
 
+/*
+ * ms that are left of a back-off that was longer than "longest" ms when it
+ * began: one that the source had asked for.  0: there is none.
+ */
+extern int64 ingest_state_asked_wait(int32 pipeline_id, int64 longest);
+
 /* A worker came as far as reading: forget attempts and the error.  No write when there are none. */
 extern void ingest_state_recovered(int32 pipeline_id);
 

@@ -321,6 +321,16 @@ ingest_attempt_is_only_row(const IngestAttempt *att, const IngestMessage *msg)
 	return !more;
 }
 
+/* A message that the source has delivered before. */
+static void
+pass_repeated(IngestAttempt *att, IngestRange *range, const IngestMessage *msg)
+{
+	IngestTravel travel = {msg, 0, msg->payload, msg->payload_len};
+
+	ingest_verdict_skipped(att, &travel);
+	ingest_attempt_end_row(att, range, (IngestPlace) {att->at.message + 1, 0}, 0);
+}
+
 /* A message without a value. */
 static void
 load_tombstone(IngestAttempt *att, IngestRange *range, const IngestMessage *msg)
@@ -425,9 +435,11 @@ load_messages(IngestAttempt *att, IngestRange *range)
 
 		att->at.message = m;
 		att->at.row = from;
-		if (msg->payload == NULL)
+		if (!ingest_message_has_rows(msg))
 		{
-			if (from == 0)
+			if (from == 0 && msg->repeated)
+				pass_repeated(att, range, msg);
+			else if (from == 0)
 				load_tombstone(att, range, msg);
 		}
 		else if (!load_message(att, range, msg, from, to))
@@ -484,7 +496,7 @@ place_after(IngestAttempt *att, IngestPlace place)
 	place.row++;
 	if (att->collected)
 		return ingest_collect_next(att, place);
-	if (msg->payload != NULL)
+	if (ingest_message_has_rows(msg))
 	{
 		att->prepared->rel->format->begin(att->prepared->format, msg->payload, msg->payload_len);
 		pass_rows(att->prepared, place.row, &row);
@@ -504,7 +516,7 @@ convict_row(IngestAttempt *att, Search *search, IngestPlace place)
 	IngestTravel travel = {msg, place.row, msg->payload, msg->payload_len};
 	IngestRow	row;
 
-	if (msg->payload != NULL)
+	if (ingest_message_has_rows(msg))
 	{
 		att->prepared->rel->format->begin(att->prepared->format, msg->payload, msg->payload_len);
 		pass_rows(att->prepared, place.row + 1, &row);

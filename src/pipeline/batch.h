@@ -21,11 +21,19 @@ typedef struct IngestMessage
 	int32		key_len;
 	int32		shard;			/* index in batch->shards */
 	bool		has_timestamp;
+	bool		repeated;		/* the source knows that it was delivered before: passed over */
 	TimestampTz timestamp;
 	int64		offset;			/* of the source, ascending within a shard */
 	void	   *handle;			/* the source's own; NULL in a replayed message */
 	const char *headers;		/* of a replayed message: JSON text or NULL */
 } IngestMessage;
+
+/* Anything to decode? */
+static inline bool
+ingest_message_has_rows(const IngestMessage *msg)
+{
+	return msg->payload != NULL && !msg->repeated;
+}
 
 /* A part of a source that is read in order and has a position of its own. */
 typedef struct IngestShard

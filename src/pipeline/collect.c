@@ -183,8 +183,10 @@ collect_messages(IngestAttempt *att, void *arg)
 			return;
 		}
 		att->at = place;
-		if (msg->payload != NULL)
+		if (ingest_message_has_rows(msg))
 			collect_message(att, msg, place);
+		else if (place.row == 0 && msg->repeated)
+			add_row(att, COLLECTED_SKIPPED, place, msg->payload, msg->payload_len);
 		else if (place.row == 0)
 			collect_tombstone(att, msg, place);
 		MemoryContextReset(att->row_mcxt);

@@ -33,6 +33,9 @@ assign_all_shards(IngestRun *run, char ***ends)
 	IngestError err = {0};
 	int			nshards;
 
+	run->source->peek = true;
+	if (ops->use_sql)
+		ops->use_sql(run->source);
 	if (!ops->list_shards(run->source, &shards, &nshards, &err))
 		ingest_error_report(&err, ERROR);
 	ingest_position_read(run->pipeline_id, shards, nshards, CurrentMemoryContext);
@@ -56,7 +59,7 @@ static bool
 at_end(const IngestRun *run, char **ends)
 {
 	for (int i = 0; i < run->batch->nshards; i++)
-		if (run->source->ops->distance(run->batch->shards[i].position, ends[i]) > 0)
+		if (!ingest_source_reached(run->source->ops, run->batch->shards[i].position, ends[i]))
 			return false;
 	return true;
 }
@@ -150,6 +153,8 @@ ingest_preview(int32 pipeline_id, int64 limit, IngestVerdictFn take, void *arg)
 	run->batch->limits.rows = limit;
 	assign_all_shards(run, &ends);
 	fetch_some(run, ends);
+	/* A source may give a page at a time. */
+	run->batch->nmessages = (int) Min(run->batch->nmessages, limit);
 	MemoryContextSwitchTo(oldcontext);
 
 	while (run->done < run->batch->nmessages)

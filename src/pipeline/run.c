@@ -15,6 +15,7 @@
 #include "core/fault.h"
 #include "miscadmin.h"
 #include "pipeline/run.h"
+#include "pipeline/usersql.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
@@ -146,6 +147,7 @@ open_source(IngestRun *run, IngestError *err)
 	callback->func = release_messages;
 	callback->arg = run;
 	MemoryContextRegisterResetCallback(run->source->mcxt, callback);
+	run->source->background = run->ordinal >= 0;
 	run->opened = run->prepared;
 	run->reopen = false;
 	return true;
@@ -386,6 +388,35 @@ adopt_assignment(IngestRun *run, Assignment *as)
 	run->committed_at = ingest_clock_ms();
 }
 
+/* Shards that nothing will come of any more are left out. */
+static void
+drop_finished(IngestRun *run, void *arg)
+{
+	Assignment *as = arg;
+	int			kept = 0;
+
+	ingest_position_read(run->pipeline_id, as->all, as->nall, CurrentMemoryContext);
+	for (int i = 0; i < as->nall; i++)
+	{
+		IngestShard *shard = &as->all[i];
+
+		if (shard->position && run->source->ops->is_finished(run->source, shard->position))
+			continue;
+		shard->position = shard->proof = NULL;
+		as->all[kept++] = *shard;
+	}
+	as->nall = kept;
+}
+
+static void
+use_sql(IngestRun *run, void *arg)
+{
+	int			level = ingest_usersql_begin(run->prepared->pl);
+
+	run->source->ops->use_sql(run->source);
+	ingest_usersql_end(level);
+}
+
 static bool
 assign_shards(IngestRun *run, const IngestXact *xact, IngestError *err)
 {
@@ -398,8 +429,12 @@ assign_shards(IngestRun *run, const IngestXact *xact, IngestError *err)
 
 	/* Messages of the assignment before are not ours any more. */
 	ingest_run_release_batch(run);
+	if (run->source->ops->use_sql && !ingest_run_in_transaction(run, xact, use_sql, NULL, err))
+		return false;
 	as.mcxt = AllocSetContextCreate(run->mcxt, "ingest shards", ALLOCSET_SMALL_SIZES);
-	if (run->source->ops->list_shards(run->source, &as.all, &as.nall, err))
+	if (run->source->ops->list_shards(run->source, &as.all, &as.nall, err) &&
+		(run->source->ops->is_finished == NULL ||
+		 ingest_run_in_transaction(run, xact, drop_finished, &as, err)))
 	{
 		choose_shards(run, &as);
 		if (claim_shards(run, xact, &as, err) &&

@@ -184,6 +184,9 @@ open_peek(Peek *peek, MemoryContext mcxt)
 	callback->arg = peek;
 	MemoryContextRegisterResetCallback(peek->batch->mcxt, callback);
 
+	peek->src->peek = true;
+	if (peek->src->ops->use_sql)
+		peek->src->ops->use_sql(peek->src);
 	MemoryContextSwitchTo(peek->src->mcxt);
 	if (!peek->src->ops->list_shards(peek->src, &shards, &nshards, &err))
 		raise_error(&err);
@@ -222,7 +225,7 @@ static bool
 peek_ended(Peek *peek)
 {
 	for (int i = 0; i < peek->batch->nshards; i++)
-		if (peek->src->ops->distance(peek->batch->shards[i].position, peek->ends[i]) > 0)
+		if (!ingest_source_reached(peek->src->ops, peek->batch->shards[i].position, peek->ends[i]))
 			return false;
 	return true;
 }
@@ -275,8 +278,10 @@ is_later(const Peek *peek, const IngestMessage *msg)
 {
 	char		position[32];
 
+	/* Where offsets are no positions, the end is where the source says there is no more. */
 	snprintf(position, sizeof(position), INT64_FORMAT, msg->offset);
-	return peek->src->ops->distance(position, peek->ends[msg->shard]) <= 0;
+	return peek->src->ops->check_position(position) &&
+		peek->src->ops->distance(position, peek->ends[msg->shard]) <= 0;
 }
 
 static void

@@ -49,7 +49,7 @@ ingest_source_option(List *options, const char *name)
 
 /* The mapping of the owner, else that of PUBLIC, else none: not every source needs one. */
 static List *
-user_options(Oid owner, Oid server)
+user_options(Oid owner, Oid server, char **mapping)
 {
 	Oid			users[] = {owner, InvalidOid};
 
@@ -68,6 +68,7 @@ user_options(Oid owner, Oid server)
 		if (!isnull)
 			options = untransformRelOptions(datum);
 		ReleaseSysCache(tuple);
+		*mapping = OidIsValid(users[i]) ? GetUserNameFromId(users[i], false) : pstrdup("public");
 		return options;
 	}
 	return NIL;
@@ -190,10 +191,14 @@ ingest_source_relation_load(Oid relid, Oid owner)
 		aclcheck_error(acl, OBJECT_FOREIGN_SERVER, server->servername);
 
 	result->relid = relid;
+	result->server = server->serverid;
+	result->server_name = pstrdup(server->servername);
+	result->owner = owner;
+	result->table_options = table->options;
 	result->name = quote_qualified_identifier(get_namespace_name(RelationGetNamespace(rel)),
 											  RelationGetRelationName(rel));
 	options = list_concat(list_copy(server->options), table->options);
-	options = list_concat(options, user_options(owner, server->serverid));
+	options = list_concat(options, user_options(owner, server->serverid, &result->mapping));
 	options = resolve_secrets(result->ops->options, options, owner);
 	result->options = palloc0(result->ops->options_size);
 	ingest_option_parse(result->ops->options, options, result->options);
@@ -209,6 +214,8 @@ ingest_source_relation_load(Oid relid, Oid owner)
 	if (result->format->check)
 		result->format->check(result->columns, result->ncolumns, result->format_options);
 	table_close(rel, AccessShareLock);
+	if (result->ops->prepare)
+		result->prepared = result->ops->prepare(result);
 	return result;
 }
 
@@ -223,6 +230,7 @@ ingest_source_open(const IngestSourceRelation *rel, MemoryContext parent, Ingest
 	src->ops = rel->ops;
 	src->mcxt = mcxt;
 	src->options = rel->options;
+	src->prepared = rel->prepared;
 	src->name = pstrdup(rel->name);
 	ok = rel->ops->open(src, err);
 	MemoryContextSwitchTo(old);

@@ -35,8 +35,13 @@ typedef struct IngestSource
 	const struct IngestSourceOps *ops;
 	MemoryContext mcxt;			/* of the instance; deleting it closes the source */
 	const void *options;		/* ops->options_size bytes, parsed */
+	void	   *prepared;		/* what ops->prepare() made; NULL in a replay */
 	char	   *name;			/* of the relation, for messages and client ids */
+	bool		peek;			/* for somebody who looks: read no more than is asked for */
+	bool		background;		/* for a worker, which shows why it waits */
 } IngestSource;
+
+struct IngestSourceRelation;
 
 /* A column a user can ask for with OPTIONS (metadata 'name'). */
 typedef struct IngestMetadataDef
@@ -72,6 +77,18 @@ typedef struct IngestSourceOps
 
 	/* MAY.  Rules across options, no I/O.  raises: yes */
 	void		(*check) (const void *options);
+
+	/*
+	 * MAY.  What has to be known of catalogs, in CurrentMemoryContext, which
+	 * lives as long as the relation; further checks.  xact: in.  raises: yes
+	 */
+	void	   *(*prepare) (const struct IngestSourceRelation *rel);
+
+	/*
+	 * MAY.  Queries and secrets to be stored: called in a transaction, as the
+	 * pipeline's owner, before the shards are listed.  xact: in.  raises: yes
+	 */
+	void		(*use_sql) (IngestSource *src);
 
 	/*
 	 * MUST.  Make an instance in CurrentMemoryContext (src->mcxt), and register
@@ -150,6 +167,12 @@ typedef struct IngestSourceOps
 							 IngestError *err);
 
 	/*
+	 * MAY.  Nothing will ever come of a shard at this position: it is not
+	 * assigned any more.  Pure.  raises: out of memory
+	 */
+	bool		(*is_finished) (IngestSource *src, const char *position);
+
+	/*
 	 * MUST.  Metadata column "which" (index in metadata[]) of a message, in
 	 * CurrentMemoryContext.  Text is verified.  For a replayed message there is
 	 * no handle, and src was not opened: only its ops, options and name are set.
@@ -193,6 +216,11 @@ typedef struct IngestMetadataColumn
 typedef struct IngestSourceRelation
 {
 	Oid			relid;
+	Oid			server;
+	char	   *server_name;
+	Oid			owner;			/* as whom it is read */
+	char	   *mapping;		/* whose user mapping it has: a role, "public", or NULL */
+	List	   *table_options;	/* as they are written, of DefElem */
 	char	   *name;			/* qualified and quoted */
 	const IngestSourceOps *ops;
 	void	   *options;		/* parsed; secrets resolved */
@@ -203,6 +231,7 @@ typedef struct IngestSourceRelation
 	int			ncolumns;
 	IngestMetadataColumn *metadata;
 	int			nmetadata;
+	void	   *prepared;		/* by ops->prepare() */
 } IngestSourceRelation;
 
 /*
@@ -218,6 +247,9 @@ extern IngestSourceRelation *ingest_source_relation_load(Oid relid, Oid owner);
  */
 extern IngestSource *ingest_source_open(const IngestSourceRelation *rel, MemoryContext parent,
 										IngestError *err);
+
+/* Has a shard at "position" come to an end that was found before?  Pure. */
+extern bool ingest_source_reached(const IngestSourceOps *ops, const char *position, const char *end);
 
 extern const IngestSourceOps *ingest_source_find(const char *name);
 extern const IngestSourceOps *const ingest_sources[];	/* NULL-terminated */

@@ -42,3 +42,10 @@ ingest_source_find(const char *name)
 			return *s;
 	return NULL;
 }
+
+bool
+ingest_source_reached(const IngestSourceOps *ops, const char *position, const char *end)
+{
+	return position != NULL &&
+		(strcmp(position, end) == 0 || ops->distance(end, position) >= 0);
+}

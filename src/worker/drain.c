@@ -75,8 +75,7 @@ ingest_drain_is_done(const IngestDrain *drain, IngestRun *run)
 
 		if (end == NULL)
 			continue;
-		if (shard->position == NULL ||
-			(strcmp(shard->position, end) != 0 && ops->distance(end, shard->position) < 0))
+		if (!ingest_source_reached(ops, shard->position, end))
 			return false;
 	}
 	return true;

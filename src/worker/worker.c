@@ -19,6 +19,7 @@
 #include "common/pg_prng.h"
 #include "core/clock.h"
 #include "core/compat.h"
+#include "core/guc.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "pipeline/turn.h"
@@ -103,6 +104,8 @@ show_name(Worker *w)
 	pfree(text);
 }
 
+static void wait_before_retry(Worker *w, int64 delay);
+
 /* ---- the definition ---- */
 
 static void
@@ -128,11 +131,28 @@ adopt_definition(Worker *w)
 	w->looked_at = ingest_clock_ms();
 }
 
+/*
+ * The source has asked for more time than we would have waited ourselves: that
+ * holds also when this process is another one by now.
+ */
+static bool
+must_wait(Worker *w, int64 left)
+{
+	if (left <= 0)
+		return false;
+	w->unwell = w->unproven = true;
+	ingest_process_self->look = false;
+	wait_before_retry(w, left);
+	return true;
+}
+
+/* May leave without one: there was something to wait for. */
 static void
 open_run(Worker *w)
 {
 	bool		enabled;
 	TimestampTz retry_at;
+	int64		left;
 
 	ingest_session_begin();
 	if (ingest_pipeline_version(w->id, &enabled) < 0 || !enabled)
@@ -141,6 +161,13 @@ open_run(Worker *w)
 		ingest_process_exit(INGEST_RESULT_STOPPED);
 	}
 	w->attempts = ingest_state_attempts(w->id, &retry_at);
+	/* With jitter, our own are never twice as long as they may be. */
+	left = ingest_state_asked_wait(w->id, 2 * (int64) Max(ingest_guc_retry_max, ingest_guc_retry_min));
+	ingest_session_commit();
+	MemoryContextSwitchTo(w->mcxt);
+	if (must_wait(w, left))
+		return;
+	ingest_session_begin();
 	w->run = ingest_run_open(w->id, w->ordinal, w->mcxt);
 	ingest_session_commit();
 	MemoryContextSwitchTo(w->mcxt);
@@ -334,6 +361,8 @@ step(Worker *w, IngestError *err)
 		return false;
 	if (w->run == NULL)
 		open_run(w);
+	if (w->run == NULL)
+		return true;
 	switch (ingest_run_fetch(w->run, &fd, &timeout, err))
 	{
 		case INGEST_READY_TURN:
