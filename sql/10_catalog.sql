@@ -159,6 +159,21 @@ CREATE TABLE ingest._partition_policy (
     bounds      tstzrange
 );
 
+-- Refresh tokens (OAuth 2) that a server gave instead of the one in a user mapping.
+-- They are sealed with what the mapping says, so that a row is of no use to who
+-- only sees the table, and none once the mapping says something else or is gone.
+-- Never dumped: who restores somewhere else gives a token for there.  Without a
+-- policy row security shows nothing to anybody but the table's owner, whatever
+-- was granted on all tables.
+CREATE TABLE ingest._token (
+    server      text NOT NULL,
+    username    text NOT NULL,                 -- of the mapping; public: the one for everybody
+    sealed      bytea NOT NULL,
+    rotated_at  timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (server, username)
+);
+ALTER TABLE ingest._token ENABLE ROW LEVEL SECURITY;
+
 COMMENT ON TABLE ingest._pipeline IS 'Definitions of pipelines; people read ingest.pipeline';
 COMMENT ON TABLE ingest._rule IS 'Rules of pipelines; people read ingest.rule';
 COMMENT ON TABLE ingest._transform IS 'Transforms of pipelines; people read ingest.transform';
@@ -169,6 +184,7 @@ COMMENT ON TABLE ingest._total IS 'Sums of the batches that were trimmed from in
 COMMENT ON TABLE ingest._dead_letter IS 'Rejected rows and messages; people read ingest.dead_letter';
 COMMENT ON TABLE ingest._gap IS 'Parts of a source that were not read; people read ingest.gap';
 COMMENT ON TABLE ingest._partition_policy IS 'What ingest.manage_partitions() was told';
+COMMENT ON TABLE ingest._token IS 'Refresh tokens that servers have replaced, sealed; nobody reads them';
 
 -- One statement each: the next has to see the list that the one before made.
 SELECT pg_catalog.pg_extension_config_dump('ingest._pipeline', '');

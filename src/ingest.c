@@ -7,6 +7,8 @@
 #include "core/fault.h"
 #include "core/guc.h"
 #include "fmgr.h"
+#include "http/client.h"
+#include "http/limit.h"
 #include "source/source_registry.h"
 #include "format/format_registry.h"
 #include "worker/worker.h"
@@ -19,8 +21,10 @@ void
 _PG_init(void)
 {
 	ingest_fault_init();
+	ingest_http_init();
 	ingest_guc_init();			/* reserves the prefix: after every other setting */
 	ingest_source_registry_init();
 	ingest_format_registry_init();
+	ingest_http_limit_init();
 	ingest_worker_init();
 }

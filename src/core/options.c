@@ -18,6 +18,7 @@
 #include "core/compat.h"
 #include "core/options.h"
 #include "fmgr.h"
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
 #include "storage/fd.h"
@@ -29,6 +30,7 @@
 #include "utils/varlena.h"
 
 #define MAX_SECRET (64 * 1024)
+#define MAX_COMPARED 255	/* bytes, of the server's function */
 
 const char *
 ingest_option_scope_name(int scope)
@@ -87,20 +89,41 @@ find_def(const IngestOptionDef *const *tables, int scope, const char *name)
 	return NULL;
 }
 
+void
+ingest_closest_begin(IngestClosest *closest, const char *name)
+{
+	closest->name = name;
+	closest->match = NULL;
+	closest->distance = Max(3, (int) Min(strlen(name), MAX_COMPARED) / 2);
+}
+
+void
+ingest_closest_consider(IngestClosest *closest, const char *candidate)
+{
+	int			len = pg_mbcliplen(closest->name, strlen(closest->name), MAX_COMPARED);
+	int			distance;
+
+	distance = varstr_levenshtein_less_equal(closest->name, len, candidate, strlen(candidate),
+											 1, 1, 1, closest->distance, true);
+	if (distance < closest->distance)
+	{
+		closest->distance = distance;
+		closest->match = candidate;
+	}
+}
+
 /* The most similar known name, or one that belongs somewhere else, as a hint. */
 static void
 raise_unknown(const IngestOptionDef *const *tables, int scope, const char *name)
 {
 	const IngestOptionDef *elsewhere = NULL;
-	const char *closest = NULL;
-	int			best = Max(3, (int) strlen(name) / 2);
+	IngestClosest closest;
 	bool		any = false;
 
+	ingest_closest_begin(&closest, name);
 	for (const IngestOptionDef *const *t = tables; *t; t++)
 		for (const IngestOptionDef *def = *t; def->name; def++)
 		{
-			int			distance;
-
 			if (!(def->scope & scope))
 			{
 				if (def_matches(def, name))
@@ -108,14 +131,7 @@ raise_unknown(const IngestOptionDef *const *tables, int scope, const char *name)
 				continue;
 			}
 			any = true;
-			distance = varstr_levenshtein_less_equal(name, Min(strlen(name), 255),
-													 def->name, strlen(def->name),
-													 1, 1, 1, best, true);
-			if (distance < best)
-			{
-				best = distance;
-				closest = def->name;
-			}
+			ingest_closest_consider(&closest, def->name);
 		}
 
 	ereport(ERROR,
@@ -123,7 +139,7 @@ raise_unknown(const IngestOptionDef *const *tables, int scope, const char *name)
 			 errmsg("invalid option \"%s\" for a %s", name, ingest_option_scope_name(scope)),
 			 elsewhere ? errhint("\"%s\" is an option of a %s.", name,
 								 ingest_option_scope_name(elsewhere->scope & -elsewhere->scope)) :
-			 closest ? errhint("Did you mean \"%s\"?", closest) :
+			 closest.match ? errhint("Did you mean \"%s\"?", closest.match) :
 			 any ? errhint("The view ingest.option_help lists the options.") :
 			 errhint("There are no options for a %s here.", ingest_option_scope_name(scope))));
 }

@@ -100,6 +100,20 @@ extern List *ingest_option_from_jsonb(Jsonb *options);
  */
 extern char *ingest_option_secret(const char *name, const char *value, Oid owner);
 
+/*
+ * "Did you mean": begin with what was written, consider each name there is;
+ * "match" is the most similar one, or NULL.  raises: no
+ */
+typedef struct IngestClosest
+{
+	const char *name;
+	const char *match;
+	int			distance;
+} IngestClosest;
+
+extern void ingest_closest_begin(IngestClosest *closest, const char *name);
+extern void ingest_closest_consider(IngestClosest *closest, const char *candidate);
+
 /* Text of scope ("server", "user mapping", ...) and type.  raises: no */
 extern const char *ingest_option_scope_name(int scope);
 extern const char *ingest_option_type_name(IngestOptionType type);

@@ -31,7 +31,7 @@ WHERE c.relnamespace = 'ingest'::regnamespace AND c.relkind = 'v'
 SELECT p.oid::regprocedure AS definer FROM pg_proc p
 WHERE p.pronamespace = 'ingest'::regnamespace AND (p.prosecdef OR p.pronargs > 8);
 
--- All catalogs but that of processes are dumped.
+-- All catalogs are dumped, but that of secrets.
 SELECT c.oid::regclass AS not_dumped FROM pg_class c
 WHERE c.relnamespace = 'ingest'::regnamespace AND c.relkind IN ('r', 'S')
   AND NOT EXISTS (SELECT FROM pg_extension e WHERE e.extname = 'ingest' AND c.oid = ANY (e.extconfig))
