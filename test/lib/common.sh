@@ -4,33 +4,38 @@
 pg_version=${INGEST_PG_VERSION:-15}
 export PG_CONFIG=${PG_CONFIG:-/usr/lib/postgresql/$pg_version/bin/pg_config}
 
-server_packages=("postgresql-$pg_version" "postgresql-server-dev-$pg_version" librdkafka-dev gcc make pkg-config)
-test_packages=(libipc-run-perl kcat openssl maven default-jre-headless clang libclang-rt-dev llvm python3)
+server_packages=("postgresql-$pg_version" "postgresql-server-dev-$pg_version" librdkafka-dev libcurl4-openssl-dev libssl-dev libxml2-dev gcc make pkg-config)
+test_packages=(libipc-run-perl kcat openssl nginx-light maven default-jre-headless clang libclang-rt-dev llvm python3 python3-venv)
 
 log() { printf '# %s\n' "$*" >&2; }
 die() { printf '%s: %s\n' "${0##*/}" "$*" >&2; exit 1; }
 
 # Install those of the packages that are missing, as root.
 install_packages() {
-    local missing=() package conf=/etc/postgresql-common/createcluster.conf ours=no
+    local missing=() package file created=() failed=''
     for package; do
         dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")
     done
     [ ${#missing[@]} -gt 0 ] || return 0
     [ "$(id -u)" = 0 ] || die "missing packages: ${missing[*]} (run as root to install them)"
     log "installing ${missing[*]}"
-    # The package must not make and start a server of its own.
-    if [ ! -e $conf ]; then
-        ours=yes
-        mkdir -p "${conf%/*}"
-        echo 'create_main_cluster = false' > $conf
-    fi
+    # The packages must not make and start servers of their own.
+    for file in /etc/postgresql-common/createcluster.conf /usr/sbin/policy-rc.d; do
+        [ ! -e $file ] || continue
+        created+=("$file")
+        mkdir -p "${file%/*}"
+        case $file in
+            *.conf) echo 'create_main_cluster = false' > $file ;;
+            *) printf '#!/bin/sh\nexit 101\n' > $file; chmod 755 $file ;;
+        esac
+    done
     export DEBIAN_FRONTEND=noninteractive
-    apt-get update -qq || die 'apt-get update failed'
-    apt-get install -y -qq --no-install-recommends "${missing[@]}" > "${TMPDIR:-/tmp}/ingest-apt.$$" 2>&1 ||
-        { cat "${TMPDIR:-/tmp}/ingest-apt.$$" >&2; die 'apt-get install failed'; }
-    rm -f "${TMPDIR:-/tmp}/ingest-apt.$$"
-    [ $ours = no ] || rm -f $conf
+    apt-get update -qq || failed=update
+    [ -n "$failed" ] ||
+        apt-get install -y -qq --no-install-recommends "${missing[@]}" > "${TMPDIR:-/tmp}/ingest-apt.$$" 2>&1 ||
+        { cat "${TMPDIR:-/tmp}/ingest-apt.$$" >&2; failed=install; }
+    rm -f "${TMPDIR:-/tmp}/ingest-apt.$$" ${created[@]+"${created[@]}"}
+    [ -z "$failed" ] || die "apt-get $failed failed"
 }
 
 # make_work_dir NAME: sets $work to a directory that the unprivileged user can
@@ -84,6 +89,19 @@ provide_jars() {
     export "$1=$libs"
 }
 provide_kafka() { provide_jars INGEST_KAFKA_LIBS "$top/test/lib/kafka-pom.xml"; }
+
+# Exports the directory of a Python with the servers of test/lib/http-peers.txt.
+provide_http_peers() {
+    local peers
+    peers=$("$top/test/lib/python-peers" "$top/test/lib/http-peers.txt") || die 'pip could not install the HTTP servers'
+    if [ "$(id -u)" = 0 ]; then
+        rm -rf "$work/http-peers"
+        cp -r "$peers" "$work/http-peers"
+        chmod -R a+rX "$work/http-peers"
+        peers=$work/http-peers
+    fi
+    export INGEST_HTTP_PEERS=$peers
+}
 
 # as_user DIR COMMAND ...: in DIR, as postgres when we are root, since the
 # server refuses to run as root.
