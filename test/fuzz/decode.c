@@ -29,6 +29,7 @@
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
+#include "nodes/primnodes.h"
 #include "parser/parse_type.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -37,6 +38,7 @@
 #include "utils/jsonfuncs.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/xml.h"
 
 #define SEPARATOR '\x1e'
 #define MAX_COLUMNS 24
@@ -45,7 +47,7 @@
 /* Columns and options that an input can choose. */
 typedef struct Choice
 {
-	const char *columns;		/* name type [path], one a line */
+	const char *columns;		/* name type [$path, or =path as it is], one a line */
 	const char *options;		/* jsonb */
 } Choice;
 
@@ -89,8 +91,10 @@ add_column(Setup *setup, const char *line)
 	bool		varlena;
 
 	*type++ = '\0';
-	if ((path = strchr(type, '$')) != NULL)
+	if ((path = strpbrk(type, "$=")) != NULL)
 		path[-1] = '\0';
+	if (path && *path == '=')
+		path++;
 	column->attnum = setup->ncolumns + 1;
 	column->name = copy;
 	column->path = path;
@@ -488,6 +492,7 @@ static const Choice json_choices[] = {
 	{"x integer $.a.b[1].c\nwhole jsonb $.a\nodd text $.\"odd key\".\"a\\\"b\"\nfirst text $.l[0]\nb text $.a.b", "{}"},
 	{"a text\nb text $.a.b", "{\"max_depth\": 2}"},
 	{"a text[]\nb integer[] $.a[0]", "{\"max_depth\": 1000}"},
+	{"a jsonb $\nb text $\nc json $\nd integer $.a", "{}"},
 	{"a bytea\nb inet\nc interval\nd point\ne int4range\nf bit(3)\ng xid8\nh tsvector", "{}"},
 };
 
@@ -503,6 +508,118 @@ run_json(const char *data, Size len)
 	run_messages(data, len, check_json);
 }
 
+/*
+ * Lines: as many rows as there are lines that are not blank, and each the row
+ * that the line is by itself.
+ */
+static void
+check_lines(const Setup *setup, const char *message, Size len, const Outcome *outcome)
+{
+	const IngestFormatOps *ndjson = format;
+	const char *end = message + len;
+	StringInfoData rows;
+	int			nrows = 0;
+	bool		all_good = true;
+
+	initStringInfo(&rows);
+	format = ingest_format_get("json");
+	for (const char *p = message; p < end;)
+	{
+		const char *lf = memchr(p, '\n', end - p);
+		const char *line_end = lf ? lf : end;
+		const char *first = p;
+
+		p = lf ? lf + 1 : end;
+		while (first < line_end && strchr(" \t\r", *first) && *first)
+			first++;
+		if (first < line_end)
+		{
+			void	   *decoder = format->start(setup->columns, setup->ncolumns, setup->options);
+			char	   *line = fuzz_copy(first, line_end - first);
+			Outcome		by_itself;
+
+			decode(setup, decoder, line, line_end - first, &by_itself);
+			free(line);
+			all_good = all_good && *first == '{' && by_itself.nrows == 1 && by_itself.any_row;
+			appendStringInfoString(&rows, by_itself.text.data);
+			nrows++;
+		}
+	}
+	format = ndjson;
+	if (nrows != outcome->nrows)
+		fuzz_finding("%d lines are %d rows", nrows, outcome->nrows);
+	if (all_good && strcmp(rows.data, outcome->text.data) != 0)
+		fuzz_finding("lines are %s instead of %s", outcome->text.data, rows.data);
+}
+
+static void
+start_ndjson(void)
+{
+	start_format("ndjson", json_choices, lengthof(json_choices));
+}
+
+static void
+run_ndjson(const char *data, Size len)
+{
+	run_messages(data, len, check_lines);
+}
+
+static const Choice xml_choices[] = {
+	{"id integer =@id\ntitle text\nat timestamptz =dates/at\nprice numeric", "{}"},
+	{"cat text[] =category\nref text =link/@href\nown text =text()\nn integer[] =n/@v", "{}"},
+	{"body xml =content\nwhole xml =.\ntext text =.\nall xml[] =p", "{}"},
+	{"a text =x:a\nb text =a/b/c\nlang text =@xml:lang\nown xml =a/text()\nc varchar(3) =a/@x:b", "{\"max_depth\": 5}"},
+	{"a text =a/a/a/a/a/a/a/a/a/a/a/a/a/@a\nb text[] =a/a/a/text()", "{\"max_depth\": 1000}"},
+};
+
+static Datum
+parse_as_xml(const void *arg)
+{
+	const Bytes *bytes = arg;
+
+	if (pg_encoding_verifymbstr(PG_UTF8, bytes->data, bytes->len) != bytes->len)
+		ereport(ERROR, (errcode(ERRCODE_CHARACTER_NOT_IN_REPERTOIRE), errmsg_internal("invalid text")));
+	return PointerGetDatum(xmlparse(cstring_to_text_with_len(bytes->data, bytes->len), XMLOPTION_DOCUMENT,
+									true));
+}
+
+/* Declarations of XML and of its type are the server's own business. */
+static void
+check_xml(const Setup *setup, const char *message, Size len, const Outcome *outcome)
+{
+	Bytes		bytes = {message, len};
+	Datum		ignored;
+	char	   *why;
+	bool		bad;
+
+	if (outcome->nrows != 1)
+		fuzz_finding("a message is %d rows", outcome->nrows);
+	if (memmem(message, len, "<?xml", 5) || memmem(message, len, "<!DOCTYPE", 9))
+		return;
+	if (len >= 3 && memcmp(message, "\xef\xbb\xbf", 3) == 0)
+	{
+		bytes.data += 3;
+		bytes.len -= 3;
+	}
+	bad = raises(parse_as_xml, &bytes, &ignored, &why);
+	if (bad && outcome->any_row)
+		fuzz_finding("XML is accepted that the server refuses: %s", why);
+	if (!bad && outcome->broken && outcome->error.sqlstate != ERRCODE_PROGRAM_LIMIT_EXCEEDED)
+		fuzz_finding("XML is refused that the server accepts: %s", outcome->error.message);
+}
+
+static void
+start_xml(void)
+{
+	start_format("xml", xml_choices, lengthof(xml_choices));
+}
+
+static void
+run_xml(const char *data, Size len)
+{
+	run_messages(data, len, check_xml);
+}
+
 static const Choice csv_choices[] = {
 	{"a integer\nb text", "{}"},
 	{"a text\nb text\nc text", "{}"},
@@ -511,6 +628,8 @@ static const Choice csv_choices[] = {
 	{"a text\nb text", "{\"escape\": \"\\\\\", \"quote\": \"'\", \"delimiter\": \"\\t\"}"},
 	{"a float8\nb timestamptz\nc numeric(6,2)\nd boolean\ne uuid\nf varchar(3)", "{}"},
 	{"a jsonb\nb integer[]\nc inet", "{\"quote\": \"'\"}"},
+	{"a integer\nb text\nc text =b\nd text =other name", "{\"header\": true}"},
+	{"a text\nb text", "{\"header\": true, \"delimiter\": \";\", \"escape\": \"\\\\\"}"},
 };
 
 static void
@@ -622,6 +741,8 @@ run_raw(const char *data, Size len)
 }
 
 const FuzzTarget fuzz_json = {"json", start_json, run_json};
+const FuzzTarget fuzz_ndjson = {"ndjson", start_ndjson, run_ndjson};
+const FuzzTarget fuzz_xml = {"xml", start_xml, run_xml};
 const FuzzTarget fuzz_csv = {"csv", start_csv, run_csv};
 const FuzzTarget fuzz_text = {"text", start_text, run_text};
 const FuzzTarget fuzz_raw = {"raw", start_raw, run_raw};

@@ -23,7 +23,8 @@ extern int	LLVMFuzzerRunDriver(int *argc, char ***argv,
 								int (*callback) (const uint8_t *data, size_t size));
 
 static const FuzzTarget *const targets[] = {
-	&fuzz_json, &fuzz_csv, &fuzz_text, &fuzz_raw, &fuzz_options
+	&fuzz_json, &fuzz_ndjson, &fuzz_csv, &fuzz_xml, &fuzz_text, &fuzz_raw, &fuzz_document, &fuzz_records,
+	&fuzz_options, &fuzz_limit
 };
 static const FuzzTarget *target;
 static MemoryContext input_context;

@@ -27,10 +27,15 @@ typedef struct FuzzTarget
 } FuzzTarget;
 
 extern const FuzzTarget fuzz_json;
+extern const FuzzTarget fuzz_ndjson;
 extern const FuzzTarget fuzz_csv;
+extern const FuzzTarget fuzz_xml;
 extern const FuzzTarget fuzz_text;
 extern const FuzzTarget fuzz_raw;
+extern const FuzzTarget fuzz_document;
+extern const FuzzTarget fuzz_records;
 extern const FuzzTarget fuzz_options;
+extern const FuzzTarget fuzz_limit;
 
 /*
  * A context whose chunks are blocks of malloc(), so that the address sanitizer
