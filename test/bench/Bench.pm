@@ -15,7 +15,7 @@ use Time::HiRes qw(sleep time);
 use KafkaPeer;
 
 our @EXPORT = qw(%stage start_stage note_progress run_or_die open_session ask close_session
-  cpu_of cpu_of_server cpu_of_session memory_of memory_of_session worker_pid wait_until
+  cpu_of cpu_of_server cpu_of_session memory_of memory_of_session worker_pid wait_until watch run_command
   create_topic create_source create_table create_pipeline drop_pipelines fill_topic
   median range_of table chart save);
 
@@ -160,6 +160,41 @@ sub memory_of_session
 sub worker_pid
 {
 	return ask($stage{control}, "SELECT pid FROM pg_stat_activity WHERE backend_type = 'ingest worker' ORDER BY pid LIMIT 1");
+}
+
+# ---- contenders
+
+# Note the most memory, in MB, that was seen.
+sub watch
+{
+	my ($memory, $result) = @_;
+	$result->{memory} = $memory if $memory > ($result->{memory} // 0);
+	return;
+}
+
+# In a session of its own; its children's CPU seconds are known when all have ended.
+sub run_command
+{
+	my ($command, $result) = @_;
+	my @before = POSIX::times();
+	my $pid = fork // die "fork: $!";
+	if ($pid == 0)
+	{
+		POSIX::setsid();
+		open STDIN, '<', '/dev/null';
+		open STDOUT, '>', "$stage{work}/contender.out";
+		open STDERR, '>>', "$stage{work}/bench.log";
+		exec 'bash', '-c', $command or POSIX::_exit(127);
+	}
+	while (waitpid($pid, POSIX::WNOHANG) == 0)
+	{
+		watch(memory_of_session($pid), $result);
+		sleep 0.2;
+	}
+	die "failed: $command\n" . qx(tail -n 20 $stage{work}/bench.log) if $?;
+	my @after = POSIX::times();
+	$result->{mover} = ($after[3] + $after[4] - $before[3] - $before[4]) / POSIX::sysconf(POSIX::_SC_CLK_TCK());
+	return;
 }
 
 # ---- the stage

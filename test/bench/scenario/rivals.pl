@@ -3,7 +3,6 @@
 use strict;
 use warnings;
 
-use POSIX ();
 use Time::HiRes qw(sleep time);
 
 use Bench;
@@ -14,13 +13,6 @@ my $here = "$stage{work}/src/test/bench/contenders";
 # A contender: [ name, what it guarantees, code, arguments of the code ].  The
 # code returns seconds and notes in %$result: mover (CPU seconds outside the
 # server), memory (MB, the most at a time).
-
-sub watch
-{
-	my ($memory, $result) = @_;
-	$result->{memory} = $memory if $memory > ($result->{memory} // 0);
-	return;
-}
 
 sub copy
 {
@@ -71,31 +63,6 @@ sub run_in_background
 	check_books();
 	drop_pipelines();
 	return $seconds;
-}
-
-# In a session of its own; its children's CPU seconds are known when all have ended.
-sub run_command
-{
-	my ($command, $result) = @_;
-	my @before = POSIX::times();
-	my $pid = fork // die "fork: $!";
-	if ($pid == 0)
-	{
-		POSIX::setsid();
-		open STDIN, '<', '/dev/null';
-		open STDOUT, '>', "$stage{work}/contender.out";
-		open STDERR, '>>', "$stage{work}/bench.log";
-		exec 'bash', '-c', $command or POSIX::_exit(127);
-	}
-	while (waitpid($pid, POSIX::WNOHANG) == 0)
-	{
-		watch(memory_of_session($pid), $result);
-		sleep 0.2;
-	}
-	die "failed: $command\n" . qx(tail -n 20 $stage{work}/bench.log) if $?;
-	my @after = POSIX::times();
-	$result->{mover} = ($after[3] + $after[4] - $before[3] - $before[4]) / POSIX::sysconf(POSIX::_SC_CLK_TCK());
-	return;
 }
 
 # Its own figures count, where it gives them: "seconds S", "cpu C".
