@@ -67,6 +67,7 @@ CREATE TABLE ingest._state (
     crashed_at  timestamptz,
     retry_at    timestamptz,                   -- backing off until
     next_run    timestamptz,                   -- scheduled pipelines
+    accept_fewer boolean NOT NULL DEFAULT false, -- the next replacement may lose as many rows as it likes
     budget_since timestamptz NOT NULL DEFAULT now()  -- the error budget counts batches after this
 ) WITH (fillfactor = 50);
 
@@ -87,6 +88,12 @@ CREATE TABLE ingest._batch (
     skipped     bigint NOT NULL,
     warned      bigint NOT NULL,
     shards      jsonb NOT NULL,                -- {"0": ["from", "to"]}
+    run         bigint,                        -- the run it belongs to
+    cause       text NOT NULL DEFAULT 'stream'
+                CHECK (cause IN ('stream', 'schedule', 'after', 'manual', 'replay', 'backfill')),
+    outcome     text NOT NULL DEFAULT 'done' CHECK (outcome IN ('done', 'failed', 'timeout', 'cancelled')),
+    sqlstate    text,
+    message     text,
     started_at  timestamptz NOT NULL,
     finished_at timestamptz NOT NULL,
     CHECK (read = written + rejected + dropped + merged + skipped)

@@ -5,10 +5,11 @@
 -- ---- definitions
 
 CREATE FUNCTION ingest.create_pipeline(name text, source regclass, target regclass,
-                                       schedule text DEFAULT 'continuous', options jsonb DEFAULT '{}')
+                                       schedule text DEFAULT NULL, options jsonb DEFAULT '{}',
+                                       mode text DEFAULT NULL, key text[] DEFAULT NULL)
     RETURNS void LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'ingest_sql_create_pipeline';
-COMMENT ON FUNCTION ingest.create_pipeline(text, regclass, regclass, text, jsonb) IS
-    'Create a pipeline from a source into a target; it runs when ingest.start() or CALL ingest.run() says so';
+COMMENT ON FUNCTION ingest.create_pipeline(text, regclass, regclass, text, jsonb, text, text[]) IS
+    'Create a pipeline from a source into a target, to append, upsert by key, or replace; it runs when ingest.start() or CALL ingest.run() says so';
 
 CREATE FUNCTION ingest.alter_pipeline(name text, source regclass DEFAULT NULL, target regclass DEFAULT NULL,
                                       schedule text DEFAULT NULL, options jsonb DEFAULT NULL,
@@ -51,10 +52,10 @@ CREATE FUNCTION ingest.preview(pipeline text, limit_rows integer DEFAULT 20)
 COMMENT ON FUNCTION ingest.preview(text, integer) IS
     'What would become of the next messages; nothing is consumed, nothing is written';
 
-CREATE FUNCTION ingest.start(pipeline text)
+CREATE FUNCTION ingest.start(pipeline text, accept_fewer boolean DEFAULT false)
     RETURNS void LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'ingest_sql_start';
-COMMENT ON FUNCTION ingest.start(text) IS
-    'Run a pipeline in background, from the commit on; forgets an error that halted it, and the error budget''s past';
+COMMENT ON FUNCTION ingest.start(text, boolean) IS
+    'Run a pipeline in background, from the commit on; forgets an error that halted it, and the error budget''s past; accept_fewer lets the next replacement lose rows';
 
 CREATE FUNCTION ingest.stop(pipeline text)
     RETURNS void LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'ingest_sql_stop';

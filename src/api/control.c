@@ -57,7 +57,7 @@ set_enabled(int32 pipeline_id, const char *home)
 	ingest_worker_wake_at_commit();
 }
 
-/* start(pipeline text) */
+/* start(pipeline text, accept_fewer boolean) */
 Datum
 ingest_sql_start(PG_FUNCTION_ARGS)
 {
@@ -68,6 +68,7 @@ ingest_sql_start(PG_FUNCTION_ARGS)
 	ingest_worker_check_available();
 	set_enabled(pl->id, ingest_pipeline_home());
 	ingest_state_clear(pl->id);
+	ingest_state_accept_fewer(pl->id, !PG_ARGISNULL(1) && PG_GETARG_BOOL(1));
 	PG_RETURN_VOID();
 }
 

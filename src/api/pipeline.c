@@ -16,6 +16,7 @@
 #include "miscadmin.h"
 #include "source/source.h"
 #include "utils/acl.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/datetime.h"
 #include "utils/fmgrprotos.h"
@@ -97,6 +98,55 @@ freeze_start(Jsonb *options, const char *start_at)
 		return options;
 	JsonEncodeDateTime(text, TimestampTzGetDatum(at), TIMESTAMPTZOID, NULL);
 	return merge_options(options, parse_jsonb(psprintf("{\"start_at\": \"%s\"}", text)));
+}
+
+/* {"name": "value"}, over what the options say; they must not say something else. */
+static Jsonb *
+add_option(Jsonb *options, const char *name, const char *value)
+{
+	StringInfoData text;
+
+	initStringInfo(&text);
+	appendStringInfo(&text, "{\"%s\": ", name);
+	escape_json(&text, value);
+	appendStringInfoChar(&text, '}');
+	return merge_options(options, parse_jsonb(text.data));
+}
+
+/* Columns as a list of identifiers. */
+static char *
+join_columns(ArrayType *columns, const char *argument)
+{
+	StringInfoData list;
+	Datum	   *names;
+	bool	   *nulls;
+	int			n;
+
+	deconstruct_array(columns, TEXTOID, -1, false, TYPALIGN_INT, &names, &nulls, &n);
+	initStringInfo(&list);
+	for (int i = 0; i < n; i++)
+	{
+		if (nulls[i])
+			ereport(ERROR,
+					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+					 errmsg("argument \"%s\" must not hold nulls", argument)));
+		appendStringInfo(&list, "%s%s", i > 0 ? ", " : "",
+						 quote_identifier(TextDatumGetCString(names[i])));
+	}
+	return list.data;
+}
+
+/* The arguments "mode" and "key" are options that are worth a name of their own. */
+static Jsonb *
+add_shorthands(FunctionCallInfo fcinfo, Jsonb *options)
+{
+	char	   *mode = ingest_argument_text_or_null(fcinfo, 5);
+
+	if (mode)
+		options = add_option(options, "mode", mode);
+	if (!PG_ARGISNULL(6))
+		options = add_option(options, "key", join_columns(PG_GETARG_ARRAYTYPE_P(6), "key"));
+	return options;
 }
 
 static Jsonb *
@@ -183,17 +233,31 @@ insert_pipeline(const IngestPipeline *pl, Jsonb *options)
 		raise_exists(pl->name);
 }
 
-/* create_pipeline(name text, source regclass, target regclass, schedule text, options jsonb) */
+/* A source that is read whole would be read again and again. */
+static void
+check_schedule(const IngestPipeline *pl)
+{
+	if (pl->options.mode == INGEST_MODE_REPLACE && strcmp(pl->schedule, "continuous") == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("a pipeline of mode \"%s\" needs a schedule that is not continuous", "replace"),
+				 errhint("Say schedule => '1 hour', for instance, or 'manual'.")));
+}
+
+/*
+ * create_pipeline(name text, source regclass, target regclass, schedule text,
+ * options jsonb, mode text, key text[])
+ */
 Datum
 ingest_sql_create_pipeline(PG_FUNCTION_ARGS)
 {
-	Jsonb	   *options = PG_ARGISNULL(4) ? parse_jsonb("{}") : PG_GETARG_JSONB_P(4);
+	Jsonb	   *options = add_shorthands(fcinfo, PG_ARGISNULL(4) ? parse_jsonb("{}") : PG_GETARG_JSONB_P(4));
 	IngestPipeline pl = {
 		.name = ingest_argument_name(fcinfo, 0, "name"),
 		.owner = GetUserId(),
 		.source = ingest_argument_oid(fcinfo, 1, "source"),
 		.target = ingest_argument_oid(fcinfo, 2, "target"),
-		.schedule = ingest_argument_text(fcinfo, 3, "schedule"),
+		.schedule = PG_ARGISNULL(3) ? "continuous" : ingest_argument_text(fcinfo, 3, "schedule"),
 		.search_path = current_search_path()
 	};
 
@@ -202,6 +266,7 @@ ingest_sql_create_pipeline(PG_FUNCTION_ARGS)
 	ingest_pipeline_parse_options(options, &pl.options);
 	options = freeze_start(options, pl.options.start_at);
 	ingest_schedule_check(pl.schedule);
+	check_schedule(&pl);
 	ingest_definition_check(&pl);
 	insert_pipeline(&pl, options);
 	tell_unloaded_columns(&pl);
@@ -345,6 +410,7 @@ ingest_sql_alter_pipeline(PG_FUNCTION_ARGS)
 		check_new_owner(pl->owner);
 	}
 
+	check_schedule(pl);
 	ingest_definition_check(pl);
 	update_pipeline(pl, options);
 	if (!PG_ARGISNULL(1) || !PG_ARGISNULL(2))

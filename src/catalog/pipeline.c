@@ -27,9 +27,15 @@
 static const char *const lane_names[] = {"auto", "direct", "statement", NULL};
 static const char *const on_gap_names[] = {"stop", "skip", NULL};
 static const char *const on_null_names[] = {"skip", "reject", "row", NULL};
+static const char *const mode_names[] = {"append", "upsert", "replace", NULL};
+static const char *const on_delete_names[] = {"delete", "mark", "ignore", NULL};
+static const char *const null_cursor_names[] = {"stop", "skip", "include", NULL};
+static const char *const late_commits_names[] = {"wait", "ignore", NULL};
+static const char *const catch_up_names[] = {"once", "skip", "all", NULL};
 static const char *const violation_names[] = {"reject", "drop", "warn", "fail", NULL};
 
 static void check_start_at(const char *name, const char *value);
+static void check_columns(const char *name, const char *value);
 
 #define OPTION(name, type, field, fallback, min, max, values, help, check) \
 	{name, INGEST_SCOPE_PIPELINE, type, offsetof(IngestPipelineOptions, field), fallback, \
@@ -70,6 +76,47 @@ const IngestOptionDef ingest_pipeline_options[] = {
 		   NULL),
 	OPTION("history", INGEST_OPTION_INT, history, "10000", 0, 1e9, NULL,
 		   "Batches kept in ingest.batch_history.", NULL),
+	OPTION("mode", INGEST_OPTION_ENUM, mode, "append", 0, 0, mode_names,
+		   "What a batch does to the target: add rows, take the place of rows with the same key, or replace everything.",
+		   NULL),
+	OPTION("key", INGEST_OPTION_TEXT, key, NULL, 0, 0, NULL,
+		   "Columns of the target that tell its rows apart, separated by commas.", check_columns),
+	OPTION("on_delete", INGEST_OPTION_ENUM, on_delete, "delete", 0, 0, on_delete_names,
+		   "With mode \"replace\" and a key: rows that the source has no more are deleted, marked, or left alone.", NULL),
+	OPTION("mark_column", INGEST_OPTION_TEXT, mark_column, NULL, 0, 0, NULL,
+		   "Column of the target, boolean or timestamptz, that marks such rows.", NULL),
+	OPTION("refresh_floor", INGEST_OPTION_FLOAT, refresh_floor, "0.5", 0, 1, NULL,
+		   "Share of the target's rows that a replacement has to leave in it; otherwise nothing is changed and the pipeline is paused.",
+		   NULL),
+	OPTION("cursor", INGEST_OPTION_TEXT, cursor, NULL, 0, 0, NULL,
+		   "Columns of a relation by which only what is new is read, separated by commas; without them it is read whole.",
+		   check_columns),
+	OPTION("overlap", INGEST_OPTION_TEXT, overlap, NULL, 0, 0, NULL,
+		   "How far before the cursor each run begins: an interval, or a number; wants mode \"upsert\".", NULL),
+	OPTION("horizon", INGEST_OPTION_TEXT, horizon, NULL, 0, 0, NULL,
+		   "Column of type xid8 in which a foreign source says below which transaction all have ended.", NULL),
+	OPTION("null_cursor", INGEST_OPTION_ENUM, null_cursor, "stop", 0, 0, null_cursor_names,
+		   "Rows whose cursor is null or infinite stop the pipeline, are not read, or are read in every run.", NULL),
+	OPTION("late_commits", INGEST_OPTION_ENUM, late_commits, "wait", 0, 0, late_commits_names,
+		   "Wait until transactions have ended that could still commit rows below the cursor, or not.", NULL),
+	OPTION("rows_per_second", INGEST_OPTION_INT, rows_per_second, "0", 0, 1e9, NULL,
+		   "Rows of a relation read a second at most; 0: no limit.", NULL),
+	OPTION("poll_interval", INGEST_OPTION_MS, poll_interval, "10s", 10, INT_MAX, NULL,
+		   "How often a continuous pipeline looks at a relation.", NULL),
+	OPTION("time_zone", INGEST_OPTION_TEXT, time_zone, NULL, 0, 0, NULL,
+		   "Time zone of the schedule and of active_hours; without it the database's.", NULL),
+	OPTION("catch_up", INGEST_OPTION_ENUM, catch_up, "once", 0, 0, catch_up_names,
+		   "Runs that were missed are made up for by one, forgotten, or all made.", NULL),
+	OPTION("jitter", INGEST_OPTION_MS, jitter, "0", 0, 86400000, NULL,
+		   "A run is put off by up to this, so that not all begin at once.", NULL),
+	OPTION("active_hours", INGEST_OPTION_TEXT, active_hours, NULL, 0, 0, NULL,
+		   "When runs may begin: '22:00-06:00', 'mon-fri 08:00-18:00', several separated by commas.", NULL),
+	OPTION("timeout", INGEST_OPTION_MS, timeout, "0", 0, INT_MAX, NULL,
+		   "A run that takes longer is ended, and has failed; 0: no limit.", NULL),
+	OPTION("retries", INGEST_OPTION_INT, retries, "-1", -1, 1e6, NULL,
+		   "How often a failed run is tried again before the next one is waited for; -1: until it succeeds.", NULL),
+	OPTION("target_lag", INGEST_OPTION_MS, target_lag, "0", 0, INT_MAX, NULL,
+		   "Runs begin early enough that the target's data is never older; 0: only by the schedule.", NULL),
 	INGEST_OPTION_END
 };
 
@@ -79,6 +126,26 @@ check_start_at(const char *name, const char *value)
 	TimestampTz at;
 
 	(void) ingest_start_parse(value, &at);
+}
+
+/* Columns, as a list of identifiers; NIL for NULL.  False: it is none. */
+bool
+ingest_pipeline_split_columns(const char *text, List **columns)
+{
+	*columns = NIL;
+	return text == NULL || SplitIdentifierString(pstrdup(text), ',', columns);
+}
+
+static void
+check_columns(const char *name, const char *value)
+{
+	List	   *columns;
+
+	if (!ingest_pipeline_split_columns(value, &columns) || columns == NIL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("invalid value for option \"%s\": \"%s\"", name, value),
+				 errhint("It is a list of columns separated by commas, such as 'updated_at, id'.")));
 }
 
 const char *

@@ -47,6 +47,43 @@ typedef enum IngestOnNull
 	INGEST_NULL_ROW				/* a row whose decoded columns are NULL */
 } IngestOnNull;
 
+/* What a batch does to the target. */
+typedef enum IngestMode
+{
+	INGEST_MODE_APPEND,			/* rows are added */
+	INGEST_MODE_UPSERT,			/* rows with a key that is there take its place */
+	INGEST_MODE_REPLACE			/* the target becomes what the source is */
+} IngestMode;
+
+/* Rows of the target that the source has no more, when it is replaced by key. */
+typedef enum IngestOnDelete
+{
+	INGEST_DELETE_DELETE,
+	INGEST_DELETE_MARK,			/* mark_column is set */
+	INGEST_DELETE_IGNORE
+} IngestOnDelete;
+
+/* Rows of a relation whose cursor is NULL (or an infinite time). */
+typedef enum IngestNullCursor
+{
+	INGEST_NULL_CURSOR_STOP,	/* the pipeline is broken */
+	INGEST_NULL_CURSOR_SKIP,	/* they are not read */
+	INGEST_NULL_CURSOR_INCLUDE	/* they are read in every run */
+} IngestNullCursor;
+
+typedef enum IngestLateCommits
+{
+	INGEST_LATE_WAIT,			/* for transactions that may commit rows below the cursor */
+	INGEST_LATE_IGNORE
+} IngestLateCommits;
+
+typedef enum IngestCatchUp
+{
+	INGEST_CATCH_UP_ONCE,		/* runs that were missed are one run */
+	INGEST_CATCH_UP_SKIP,		/* they are forgotten */
+	INGEST_CATCH_UP_ALL			/* each is made */
+} IngestCatchUp;
+
 /* options jsonb of a pipeline; the table is ingest_pipeline_options. */
 typedef struct IngestPipelineOptions
 {
@@ -65,12 +102,40 @@ typedef struct IngestPipelineOptions
 	int64		lock_timeout;	/* ms */
 	bool		acknowledge;	/* tell the source (Kafka: commit to the group) */
 	int64		history;		/* batches kept in batch_history */
+
+	/* what becomes of the target */
+	int			mode;			/* IngestMode */
+	char	   *key;			/* columns, as a list of identifiers; or NULL */
+	int			on_delete;		/* IngestOnDelete */
+	char	   *mark_column;	/* or NULL */
+	double		refresh_floor;	/* share of the target's rows a replacement has to keep */
+
+	/* how a relation is read */
+	char	   *cursor;			/* columns, as a list of identifiers; NULL: it is read whole */
+	char	   *overlap;		/* interval or number; or NULL */
+	char	   *horizon;		/* column; or NULL */
+	int			null_cursor;	/* IngestNullCursor */
+	int			late_commits;	/* IngestLateCommits */
+	int64		rows_per_second;	/* 0: as fast as it goes */
+	int64		poll_interval;	/* ms */
+
+	/* when it runs */
+	char	   *time_zone;		/* NULL: the database's */
+	int			catch_up;		/* IngestCatchUp */
+	int64		jitter;			/* ms */
+	char	   *active_hours;	/* NULL: always */
+	int64		timeout;		/* ms of a run; 0 none */
+	int64		retries;		/* of a failed run; -1 no limit */
+	int64		target_lag;		/* ms; 0 none */
 } IngestPipelineOptions;
 
 extern const IngestOptionDef ingest_pipeline_options[];
 
 /* Defaults and the given options; mcxt: current.  raises: when a value is bad */
 extern void ingest_pipeline_parse_options(Jsonb *options, IngestPipelineOptions *into);
+
+/* Names in a list such as 'updated_at, id'; NIL for NULL.  False: it is none.  mcxt: current */
+extern bool ingest_pipeline_split_columns(const char *text, List **columns);
 
 /* "reject", "drop", ...; find: false when there is no such outcome.  raises: no */
 extern const char *ingest_violation_name(IngestViolation violation);

@@ -202,6 +202,31 @@ ingest_state_clear(int32 pipeline_id)
 }
 
 void
+ingest_state_accept_fewer(int32 pipeline_id, bool accept)
+{
+	static IngestStatement statement = {
+		"UPDATE ingest._state SET accept_fewer = $2 WHERE pipeline_id = $1 AND accept_fewer <> $2",
+		2, {INT4OID, BOOLOID}
+	};
+	Datum		values[2] = {Int32GetDatum(pipeline_id), BoolGetDatum(accept)};
+
+	ingest_spi_begin();
+	ingest_spi_run(&statement, values, NULL);
+	ingest_spi_end();
+}
+
+bool
+ingest_state_accepts_fewer(int32 pipeline_id)
+{
+	static IngestStatement statement = {
+		"SELECT accept_fewer::integer AS n FROM ingest._state WHERE pipeline_id = $1", 1, {INT4OID}
+	};
+	Datum		id = Int32GetDatum(pipeline_id);
+
+	return run_for_number(&statement, &id, NULL) != 0;
+}
+
+void
 ingest_state_next_run(int32 pipeline_id, TimestampTz next_run)
 {
 	static IngestStatement statement = {

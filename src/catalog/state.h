@@ -45,6 +45,10 @@ extern void ingest_state_well(int32 pipeline_id);
 /* ingest.start(): forget the halt, the back-off and the budget's past. */
 extern void ingest_state_clear(int32 pipeline_id);
 
+/* The next replacement of the target may lose as many rows as it likes, or not. */
+extern void ingest_state_accept_fewer(int32 pipeline_id, bool accept);
+extern bool ingest_state_accepts_fewer(int32 pipeline_id);
+
 /* A scheduled run is done; the next is due then. */
 extern void ingest_state_next_run(int32 pipeline_id, TimestampTz next_run);
 

@@ -21,7 +21,6 @@ SELECT ingest.create_pipeline(repeat('x', 64), 'source', 'target');
 SELECT ingest.create_pipeline(E'a\nb', 'source', 'target');
 SELECT ingest.create_pipeline(NULL, 'source', 'target');
 SELECT ingest.create_pipeline('q', NULL, 'target');
-SELECT ingest.create_pipeline('q', 'source', 'target', NULL);
 
 -- Relations
 SELECT ingest.create_pipeline('q', 'nowhere', 'target');
