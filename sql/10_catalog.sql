@@ -137,7 +137,7 @@ CREATE TABLE ingest._dead_letter (
     column_name text,
     rejected_at timestamptz NOT NULL DEFAULT now(),
     outcome     text NOT NULL DEFAULT 'pending'
-                CHECK (outcome IN ('pending', 'replayed', 'rejected again', 'dropped', 'discarded')),
+                CHECK (outcome IN ('pending', 'replayed', 'rejected again', 'dropped', 'discarded', 'superseded')),
     resolved_at timestamptz,
     replay_of   bigint                         -- the dead letter that was replayed into this one
 );

@@ -189,7 +189,7 @@ ingest_definition_check(const IngestPipeline *pl)
 	IngestOwnerScope scope;
 
 	ingest_pipeline_check_trust(pl);
-	(void) ingest_source_relation_load(pl->source, pl->owner);
+	(void) ingest_source_relation_load(pl->source, pl->owner, &pl->options);
 
 	ingest_owner_begin(pl, &scope);
 	ingest_load_check(pl->source, pl->target);

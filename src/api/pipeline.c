@@ -270,6 +270,7 @@ ingest_sql_create_pipeline(PG_FUNCTION_ARGS)
 	ingest_definition_check(&pl);
 	insert_pipeline(&pl, options);
 	tell_unloaded_columns(&pl);
+	ingest_source_relation_advise(&pl);
 	PG_RETURN_VOID();
 }
 

@@ -192,7 +192,7 @@ drain_pipeline(Drain *drain)
 		pgsocket	fd;
 		long		timeout;
 		IngestError err = {0};
-		IngestReady ready = ingest_run_fetch(drain->run, &fd, &timeout, &err);
+		IngestReady ready = ingest_run_fetch(drain->run, &procedure_xact, &fd, &timeout, &err);
 
 		CHECK_FOR_INTERRUPTS();
 		switch (ready)

@@ -50,7 +50,7 @@ static void
 open_source(Seek *seek)
 {
 	IngestError err = {0};
-	IngestSourceRelation *rel = ingest_source_relation_load(seek->pl->source, seek->pl->owner);
+	IngestSourceRelation *rel = ingest_source_relation_load(seek->pl->source, seek->pl->owner, &seek->pl->options);
 
 	seek->src = ingest_source_open(rel, CurrentMemoryContext, &err);
 	if (seek->src && rel->ops->use_sql)

@@ -280,3 +280,18 @@ ingest_dead_letter_write(IngestDeadLetterList *list, int32 pipeline_id,
 
 	ingest_dead_letter_truncate(list, 0);
 }
+
+void
+ingest_dead_letter_supersede(int32 pipeline_id, int64 batch_id)
+{
+	static IngestStatement supersede = {
+		"UPDATE ingest._dead_letter SET outcome = 'superseded', resolved_at = now()"
+		" WHERE pipeline_id = $1 AND outcome = 'pending' AND batch_id < $2",
+		2, {INT4OID, INT8OID}
+	};
+	Datum		values[2] = {Int32GetDatum(pipeline_id), Int64GetDatum(batch_id)};
+
+	ingest_spi_begin();
+	ingest_spi_run(&supersede, values, NULL);
+	ingest_spi_end();
+}

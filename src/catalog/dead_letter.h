@@ -54,4 +54,10 @@ extern void ingest_dead_letter_write(IngestDeadLetterList *list, int32 pipeline_
 									 int64 version, int64 batch_id);	/* xact: in, raises */
 extern const char *ingest_stage_name(IngestStage stage);
 
+/*
+ * Pending dead letters of batches before this one are superseded: all rows of the
+ * source were read anew.  xact: in.  raises: yes
+ */
+extern void ingest_dead_letter_supersede(int32 pipeline_id, int64 batch_id);
+
 #endif							/* INGEST_CATALOG_DEAD_LETTER_H */

@@ -193,4 +193,13 @@ ingest_compat_input_call(FmgrInfo *flinfo, char *text, Oid ioparam, int32 typmod
 #define ingest_compat_alloc_failure NULL
 #endif
 
+/* Which process a virtual transaction belongs to: numbered by process since 17. */
+#if PG_VERSION_NUM >= 170000
+#define ingest_compat_vxid_proc(vxid) ((vxid).procNumber)
+#define ingest_compat_vxid_set_proc(vxid, proc) ((vxid).procNumber = (proc))
+#else
+#define ingest_compat_vxid_proc(vxid) ((vxid).backendId)
+#define ingest_compat_vxid_set_proc(vxid, proc) ((vxid).backendId = (proc))
+#endif
+
 #endif							/* INGEST_COMPAT_H */

@@ -108,6 +108,13 @@ typedef struct IngestFormatOps
 	 */
 	Size		(*head) (void *fmt, const char *payload, Size len);
 
+	/*
+	 * MAY.  What a dead letter keeps of a message instead of its bytes, when
+	 * these mean nothing to people: text that begin() takes as well, in
+	 * CurrentMemoryContext.  Each message is one row.  raises: yes
+	 */
+	char	   *(*keep) (void *fmt, const char *payload, Size len);
+
 	/* MAY.  raises: no */
 	void		(*end) (void *fmt);
 } IngestFormatOps;

@@ -619,13 +619,13 @@ reject_rest_of_message(IngestAttempt *att, Search *search)
 		convict_row(att, search, search->cursor);
 }
 
-static void
-append_rows(IngestAttempt *att, Tuplestorestate *rows)
+void
+ingest_attempt_append_rows(Tuplestorestate *to, Tuplestorestate *from, TupleDesc rowtype)
 {
-	TupleTableSlot *slot = MakeSingleTupleTableSlot(att->prepared->rowtype, &TTSOpsMinimalTuple);
+	TupleTableSlot *slot = MakeSingleTupleTableSlot(rowtype, &TTSOpsMinimalTuple);
 
-	while (tuplestore_gettupleslot(rows, true, false, slot))
-		tuplestore_puttupleslot(att->accepted, slot);
+	while (tuplestore_gettupleslot(from, true, false, slot))
+		tuplestore_puttupleslot(to, slot);
 	ExecDropSingleTupleTableSlot(slot);
 }
 
@@ -653,7 +653,7 @@ load_next_range(IngestAttempt *att, Search *search)
 	if (ingest_attempt_try(att, load_range, &range, &error))
 	{
 		if (to_transform && !whole)
-			append_rows(att, range.accepted);
+			ingest_attempt_append_rows(att->accepted, range.accepted, att->prepared->rowtype);
 		note_success(att, search, &range);
 	}
 	else

@@ -102,6 +102,9 @@ typedef struct IngestAttempt
  */
 extern void ingest_attempt_run(IngestAttempt *att);
 
+/* Rows of one attempt behind those of others. */
+extern void ingest_attempt_append_rows(Tuplestorestate *to, Tuplestorestate *from, TupleDesc rowtype);
+
 /* Close what the results hold open; not needed when the transaction is undone. */
 extern void ingest_attempt_end(IngestAttempt *att);
 

@@ -14,6 +14,7 @@
 #include "pipeline/usersql.h"
 #include "storage/lmgr.h"
 #include "utils/inval.h"
+#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/syscache.h"
@@ -82,12 +83,43 @@ copy_rowtype(Oid source)
 	return rowtype;
 }
 
+/* What a source is opened with: when it changes, it is opened anew. */
 static List *
-read_source_options(Oid source)
+read_source_options(const IngestPipeline *pl)
 {
-	ForeignTable *table = GetForeignTable(source);
+	const IngestPipelineOptions *o = &pl->options;
+	ForeignTable *table;
 
+	if (!ingest_source_is_ours(pl->source))
+		return list_make1(makeString(psprintf("%s|%s|%s|%s|%d|%d|%d|" INT64_FORMAT "|" INT64_FORMAT,
+											  o->cursor ? o->cursor : "", o->key ? o->key : "",
+											  o->overlap ? o->overlap : "", o->horizon ? o->horizon : "",
+											  o->mode, o->null_cursor, o->late_commits,
+											  o->rows_per_second, o->poll_interval)));
+	table = GetForeignTable(pl->source);
 	return list_concat(list_copy(table->options), GetForeignServer(table->serverid)->options);
+}
+
+/*
+ * The columns of the source that somebody uses: those that are loaded, and those
+ * of the rules.  NULL: all, since a query may use any.
+ */
+static Bitmapset *
+find_columns(const IngestPrepared *prepared)
+{
+	Bitmapset  *columns;
+
+	if (prepared->pl->transforms != NIL ||
+		!ingest_rules_columns(prepared->rules, &columns))
+		return NULL;
+	for (int i = 0; i < prepared->rowtype->natts; i++)
+	{
+		Form_pg_attribute att = TupleDescAttr(prepared->rowtype, i);
+
+		if (!att->attisdropped && get_attnum(prepared->pl->target, NameStr(att->attname)) > 0)
+			columns = bms_add_member(columns, i + 1);
+	}
+	return columns;
 }
 
 static IngestPipeline *
@@ -119,17 +151,19 @@ ingest_prepared_make(int32 pipeline_id, MemoryContext parent)
 	PG_TRY();
 	{
 		const IngestPipeline *pl = load_definition(pipeline_id);
+		IngestSourceRelation *rel;
 		int			level;
 
 		prepared->pl = pl;
-		prepared->rel = ingest_source_relation_load(pl->source, pl->owner);
-		prepared->source_options = read_source_options(pl->source);
+		prepared->rel = rel = ingest_source_relation_load(pl->source, pl->owner, &pl->options);
+		prepared->source_options = read_source_options(pl);
 		prepared->rowtype = copy_rowtype(pl->source);
 
 		prepared->start = ingest_start_parse(pl->options.start_at, &prepared->start_at);
 
 		level = ingest_usersql_begin(pl);
 		prepared->rules = ingest_rules_compile(pl->rules, pl->source, prepared->rowtype);
+		ingest_source_relation_choose(rel, find_columns(prepared));
 		prepared->format = prepared->rel->format->start(prepared->rel->columns,
 														prepared->rel->ncolumns,
 														prepared->rel->format_options);

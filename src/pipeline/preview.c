@@ -96,6 +96,7 @@ fetch_some(IngestRun *run, char **ends)
 		{
 			case INGEST_FETCH_GOT:
 			case INGEST_FETCH_SHARDS:
+			case INGEST_FETCH_WHOLE:
 				CHECK_FOR_INTERRUPTS();
 				break;
 			case INGEST_FETCH_EMPTY:

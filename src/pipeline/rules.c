@@ -7,6 +7,7 @@
  */
 #include "postgres.h"
 
+#include "access/sysattr.h"
 #include "access/table.h"
 #include "catalog/pg_type.h"
 #include "core/compat.h"
@@ -345,6 +346,28 @@ ingest_rules_need_query(const IngestRuleSet *set)
 }
 
 /* The plan of a query renews itself. */
+bool
+ingest_rules_columns(const IngestRuleSet *set, Bitmapset **columns)
+{
+	Bitmapset  *found = NULL;
+	int			member = -1;
+
+	*columns = NULL;
+	if (set->query)
+		return false;
+	for (int i = 0; i < set->nrules; i++)
+		pull_varattnos(set->rules[i].cached->expr, 1, &found);
+	while ((member = bms_next_member(found, member)) >= 0)
+	{
+		AttrNumber	attnum = member + FirstLowInvalidHeapAttributeNumber;
+
+		if (attnum <= 0)
+			return false;
+		*columns = bms_add_member(*columns, attnum);
+	}
+	return true;
+}
+
 bool
 ingest_rules_valid(const IngestRuleSet *set)
 {

@@ -14,6 +14,7 @@
 
 #include "catalog/pipeline.h"
 #include "executor/tuptable.h"
+#include "nodes/bitmapset.h"
 #include "utils/tuplestore.h"
 
 typedef struct IngestRuleSet IngestRuleSet;
@@ -28,6 +29,12 @@ extern IngestRuleSet *ingest_rules_compile(List *rules, Oid source, TupleDesc ro
 
 /* One of them reads more than its row: verdicts come from ingest_rules_query(). */
 extern bool ingest_rules_need_query(const IngestRuleSet *set);
+
+/*
+ * The columns of the row that the rules look at, by attribute number.  False: any
+ * may be, since there is a query or one looks at the row as a whole.
+ */
+extern bool ingest_rules_columns(const IngestRuleSet *set, Bitmapset **columns);
 
 /* Plans are still valid (functions, types).  xact: in */
 extern bool ingest_rules_valid(const IngestRuleSet *set);

@@ -242,6 +242,7 @@ ingest_run_release_batch(IngestRun *run)
 	ingest_batch_reset(run->batch);
 	run->done = 0;
 	run->first_at = 0;
+	run->whole = false;
 }
 
 void
@@ -267,6 +268,55 @@ ingest_run_moved(const IngestRun *run)
 	return false;
 }
 
+/* ---- asking the source ---- */
+
+/* A question to a source, and whether it could answer. */
+typedef struct Question
+{
+	bool		(*ask) (IngestRun *run, void *arg, IngestError *err);
+	void	   *arg;
+	IngestError *err;
+	bool		answered;
+} Question;
+
+/* Reading is reading: whatever a view of the source calls, nothing is written. */
+static void
+ask_with_sql(IngestRun *run, void *arg)
+{
+	Question   *question = arg;
+	const IngestPipeline *pl = run->prepared->pl;
+	int			level = ingest_usersql_begin(pl);
+	bool		armed = ingest_usersql_arm(pl);
+
+	XactReadOnly = true;
+	PG_TRY();
+	{
+		question->answered = question->ask(run, question->arg, question->err);
+	}
+	PG_FINALLY();
+	{
+		ingest_usersql_disarm(armed);
+	}
+	PG_END_TRY();
+	ingest_usersql_end(level);
+}
+
+/* Outside transactions, or, when the source is read with SQL, in one of its own. */
+static bool
+ask_source(IngestRun *run, const IngestXact *xact,
+		   bool (*ask) (IngestRun *run, void *arg, IngestError *err), void *arg, IngestError *err)
+{
+	Question	question = {ask, arg, err};
+
+	if (!run->source->ops->in_transaction)
+		return ask(run, arg, err);
+	if (ingest_run_in_transaction(run, xact, ask_with_sql, &question, err))
+		return question.answered;
+	if (err->sqlstate == ERRCODE_READ_ONLY_SQL_TRANSACTION)
+		err->class = INGEST_ERROR_CONFIG;	/* a source that writes */
+	return false;
+}
+
 /* ---- assigning ---- */
 
 /* All shards of the source, and the first positions that were found for some. */
@@ -277,6 +327,8 @@ typedef struct Assignment
 	IngestShard *ours;			/* in the context of the assignment to be */
 	int			nours;
 	MemoryContext mcxt;			/* of ours */
+	IngestStart where;			/* to find positions, with a time */
+	TimestampTz at;
 	char	  **found;			/* positions by index in all, or NULL */
 	bool		start;			/* they are where the pipeline starts */
 } Assignment;
@@ -303,18 +355,32 @@ choose_shards(IngestRun *run, Assignment *as)
 		}
 }
 
-/* Ask the source where to begin; only for shards of the list that have no position. */
 static bool
-find_positions(IngestRun *run, Assignment *as, IngestStart start, TimestampTz at,
-			   IngestError *err)
+ask_positions(IngestRun *run, Assignment *as, IngestError *err)
 {
-	as->found = palloc0(sizeof(char *) * Max(as->nall, 1));
 	for (int i = 0; i < as->nall; i++)
 		if (as->all[i].position == NULL &&
-			!run->source->ops->find_position(run->source, &as->all[i], start, at,
+			!run->source->ops->find_position(run->source, &as->all[i], as->where, as->at,
 											 &as->found[i], err))
 			return false;
 	return true;
+}
+
+static bool
+do_ask_positions(IngestRun *run, void *arg, IngestError *err)
+{
+	return ask_positions(run, arg, err);
+}
+
+/* Ask the source where to begin; only for shards of the list that have no position. */
+static bool
+find_positions(IngestRun *run, const IngestXact *xact, Assignment *as, IngestStart start,
+			   TimestampTz at, IngestError *err)
+{
+	as->where = start;
+	as->at = at;
+	as->found = palloc0(sizeof(char *) * Max(as->nall, 1));
+	return ask_source(run, xact, do_ask_positions, as, err);
 }
 
 /* Store what was found, then claim our shards. */
@@ -360,7 +426,7 @@ claim_shards(IngestRun *run, const IngestXact *xact, Assignment *as, IngestError
 	if (!run->positioned && !run->prepared->pl->positioned)
 	{
 		as->start = true;
-		if (!find_positions(run, as, run->prepared->start, run->prepared->start_at, err))
+		if (!find_positions(run, xact, as, run->prepared->start, run->prepared->start_at, err))
 			return false;
 	}
 	if (!ingest_run_in_transaction(run, xact, store_and_claim, as, err))
@@ -370,7 +436,7 @@ claim_shards(IngestRun *run, const IngestXact *xact, Assignment *as, IngestError
 		return true;
 
 	as->start = false;
-	return find_positions(run, as, INGEST_START_EARLIEST, 0, err) &&
+	return find_positions(run, xact, as, INGEST_START_EARLIEST, 0, err) &&
 		ingest_run_in_transaction(run, xact, store_and_claim, as, err);
 }
 
@@ -515,17 +581,34 @@ fetch_nothing(IngestRun *run, pgsocket *fd, long *timeout)
 	return INGEST_READY_WAIT;
 }
 
+typedef struct Fetch
+{
+	IngestFetch result;
+	int			gap_shard;
+} Fetch;
+
+static bool
+do_fetch(IngestRun *run, void *arg, IngestError *err)
+{
+	Fetch	   *fetch = arg;
+
+	fetch->result = run->source->ops->fetch(run->source, run->batch, &fetch->gap_shard, err);
+	return fetch->result != INGEST_FETCH_ERROR;
+}
+
 static IngestReady
-fetch_messages(IngestRun *run, pgsocket *fd, long *timeout, IngestError *err)
+fetch_messages(IngestRun *run, const IngestXact *xact, pgsocket *fd, long *timeout, IngestError *err)
 {
 	IngestBatch *batch = run->batch;
 
 	for (;;)
 	{
-		int			gap_shard = -1;
+		Fetch		fetch = {INGEST_FETCH_ERROR, -1};
 
 		CHECK_FOR_INTERRUPTS();
-		switch (run->source->ops->fetch(run->source, batch, &gap_shard, err))
+		if (!ask_source(run, xact, do_fetch, &fetch, err))
+			fetch.result = INGEST_FETCH_ERROR;
+		switch (fetch.result)
 		{
 			case INGEST_FETCH_GOT:
 				break;
@@ -534,8 +617,11 @@ fetch_messages(IngestRun *run, pgsocket *fd, long *timeout, IngestError *err)
 			case INGEST_FETCH_SHARDS:
 				run->assigned = false;
 				return batch->nmessages > 0 ? INGEST_READY_TURN : INGEST_READY_ASSIGN;
+			case INGEST_FETCH_WHOLE:
+				run->whole = true;
+				return INGEST_READY_TURN;
 			case INGEST_FETCH_ERROR:
-				return fetch_failed(run, gap_shard, err);
+				return fetch_failed(run, fetch.gap_shard, err);
 		}
 		if (batch->nmessages == 0)
 			continue;
@@ -551,7 +637,8 @@ fetch_messages(IngestRun *run, pgsocket *fd, long *timeout, IngestError *err)
 }
 
 IngestReady
-ingest_run_fetch(IngestRun *run, pgsocket *fd, long *timeout, IngestError *err)
+ingest_run_fetch(IngestRun *run, const IngestXact *xact, pgsocket *fd, long *timeout,
+				 IngestError *err)
 {
 	MemoryContext oldcontext;
 	IngestReady ready;
@@ -574,7 +661,7 @@ ingest_run_fetch(IngestRun *run, pgsocket *fd, long *timeout, IngestError *err)
 	oldcontext = MemoryContextSwitchTo(run->turn_mcxt);
 	if (run->batch->nmessages == 0)
 		MemoryContextReset(run->turn_mcxt);
-	ready = fetch_messages(run, fd, timeout, err);
+	ready = fetch_messages(run, xact, fd, timeout, err);
 	MemoryContextSwitchTo(oldcontext);
 	return ready;
 }

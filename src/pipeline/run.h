@@ -27,6 +27,8 @@ struct IngestRun
 	IngestBatch *batch;			/* its shards are the assignment */
 	char	  **stored;			/* committed position of each shard */
 	int			done;			/* messages of the batch that were committed before */
+	bool		whole;			/* the source wants to be read within the turn */
+	bool		refused;		/* the turn would have left too little: see refresh.c */
 	int64		first_at;		/* when the batch's first message came, by ingest_clock_ms(); 0: none */
 	int64		committed_at;	/* last time positions were committed, likewise */
 	int64		stride;			/* rows to try at once, see attempt.h; 0: all */

@@ -14,6 +14,7 @@
 #include "core/clock.h"
 #include "core/fault.h"
 #include "pipeline/attempt.h"
+#include "pipeline/refresh.h"
 #include "pipeline/run.h"
 #include "pipeline/transform.h"
 #include "pipeline/usersql.h"
@@ -73,6 +74,19 @@ refresh_definition(IngestRun *run, Turn *turn)
 
 /* ---- messages ---- */
 
+static void
+prepare_attempt(IngestRun *run, IngestAttempt *att, MemoryContext mcxt)
+{
+	memset(att, 0, sizeof(*att));
+	att->mcxt = mcxt;
+	att->prepared = run->prepared;
+	att->lane = ingest_load_choose(run->prepared->pl, NULL);
+	att->source = run->source;
+	att->batch = run->batch;
+	att->first = run->done;
+	att->stride = run->stride;
+}
+
 /* Decode, rules, load; what was rejected; transforms over what was accepted. */
 static void
 load_batch(IngestRun *run, Turn *turn, int64 batch_id)
@@ -80,13 +94,7 @@ load_batch(IngestRun *run, Turn *turn, int64 batch_id)
 	const IngestPipeline *pl = run->prepared->pl;
 	IngestAttempt *att = &turn->attempt;
 
-	att->mcxt = run->turn_mcxt;
-	att->prepared = run->prepared;
-	att->lane = ingest_load_choose(pl, NULL);
-	att->source = run->source;
-	att->batch = run->batch;
-	att->first = run->done;
-	att->stride = run->stride;
+	prepare_attempt(run, att, run->turn_mcxt);
 	ingest_attempt_run(att);
 
 	ingest_dead_letter_write(att->letters, pl->id, pl->version, batch_id);
@@ -95,6 +103,34 @@ load_batch(IngestRun *run, Turn *turn, int64 batch_id)
 	ingest_attempt_end(att);
 	turn->settled = att->settled;
 	turn->counts = att->counts;
+}
+
+/*
+ * A source that is read whole: batch after batch in this one transaction, until
+ * there is nothing more; the target is what the source is, or stays as it was.
+ */
+static void
+load_whole(IngestRun *run, Turn *turn, int64 batch_id)
+{
+	const IngestPipeline *pl = run->prepared->pl;
+	MemoryContext mcxt = AllocSetContextCreate(run->turn_mcxt, "ingest part", ALLOCSET_DEFAULT_SIZES);
+	IngestRefresh *refresh = ingest_refresh_begin(run);
+
+	while (ingest_refresh_fetch(refresh))
+	{
+		IngestAttempt *att = &turn->attempt;
+
+		MemoryContextReset(mcxt);
+		prepare_attempt(run, att, mcxt);
+		ingest_attempt_run(att);
+		ingest_dead_letter_write(att->letters, pl->id, pl->version, batch_id);
+		ingest_refresh_take(refresh, att);
+		ingest_attempt_end(att);
+		ingest_rules_store_counts(run->prepared->rules, pl->id);
+		ingest_counts_add(&turn->counts, &att->counts);
+	}
+	ingest_refresh_finish(refresh, &turn->counts, batch_id);
+	turn->settled = run->batch->nmessages;
 }
 
 /* ---- positions ---- */
@@ -223,7 +259,7 @@ record_batch(IngestRun *run, Turn *turn, int64 batch_id)
 		.version = run->prepared->pl->version,
 		.kind = "turn",
 		.worker = run->ordinal,
-		.lane = turn->attempt.lane->name,
+		.lane = ingest_load_choose(run->prepared->pl, NULL)->name,
 		.counts = turn->counts,
 		.shards = describe_moves(run, turn),
 		.started_at = turn->started_at
@@ -295,7 +331,7 @@ static void
 do_turn(IngestRun *run, void *arg)
 {
 	Turn	   *turn = arg;
-	bool		has_messages = run->done < run->batch->nmessages;
+	bool		has_messages = run->done < run->batch->nmessages || run->whole;
 	int64		batch_id = 0;
 	int			level;
 
@@ -309,7 +345,10 @@ do_turn(IngestRun *run, void *arg)
 
 		level = ingest_usersql_begin(run->prepared->pl);
 		batch_id = ingest_batch_next_id();
-		load_batch(run, turn, batch_id);
+		if (run->whole)
+			load_whole(run, turn, batch_id);
+		else
+			load_batch(run, turn, batch_id);
 		ingest_usersql_end(level);
 		keep_role(role);
 	}
@@ -374,13 +413,18 @@ ingest_run_turn(IngestRun *run, const IngestXact *xact, IngestCounts *counts, In
 	memset(counts, 0, sizeof(*counts));
 	ingest_error_reset(err);
 	if (run->source == NULL || !run->assigned ||
-		(run->batch->nmessages == 0 && !ingest_run_moved(run)))
+		(run->batch->nmessages == 0 && !run->whole && !ingest_run_moved(run)))
 		return true;
 
 	INGEST_FAULT("before-turn");
 	MemoryContextReset(run->turn_mcxt);
 	oldcontext = MemoryContextSwitchTo(run->turn_mcxt);
 	ok = ingest_run_in_transaction(run, xact, do_turn, &turn, err);
+	run->source->in_turn = false;
+	run->whole = false;
+	if (!ok && run->refused)
+		err->class = INGEST_ERROR_PAUSE;
+	run->refused = false;
 	if (ok && turn.stopped)
 		ok = false;				/* and *err is of class NONE */
 	else if (ok && turn.outdated)

@@ -65,8 +65,8 @@ typedef enum IngestReady
 	INGEST_READY_ERROR			/* *err */
 } IngestReady;
 
-extern IngestReady ingest_run_fetch(IngestRun *run, pgsocket *fd, long *timeout,
-									IngestError *err);
+extern IngestReady ingest_run_fetch(IngestRun *run, const IngestXact *xact, pgsocket *fd,
+									long *timeout, IngestError *err);
 
 /*
  * One transaction over the fetched batch (or, when loading it needs too many

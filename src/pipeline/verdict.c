@@ -31,6 +31,18 @@ clean(const char *text)
 	return text ? ingest_error_clean(text, strlen(text), 2000) : NULL;
 }
 
+/* ---- payloads ---- */
+
+/* Of a format whose bytes mean nothing to people: as text. */
+static void
+keep_payload(IngestAttempt *att, const char *payload, Size len, const char **kept, Size *kept_len)
+{
+	const IngestPrepared *prepared = att->prepared;
+
+	*kept = prepared->rel->format->keep(prepared->format, payload, len);
+	*kept_len = strlen(*kept);
+}
+
 /* ---- notes ---- */
 
 static IngestNote *
@@ -68,6 +80,8 @@ take_note(IngestAttempt *att, const IngestTravel *travel, const char *verdict,
 	v->row_number = travel->row + 1;
 	v->payload = travel->slice;
 	v->payload_len = travel->slice_len;
+	if (v->payload && att->prepared->rel->format->keep)
+		keep_payload(att, v->payload, v->payload_len, &v->payload, &v->payload_len);
 	if (att->preview && !TTS_EMPTY(att->slot) && (!reason || reason->stage != INGEST_STAGE_DECODE))
 		v->row = ExecCopySlotHeapTuple(att->slot);
 	if (reason)
@@ -112,6 +126,11 @@ fill_payload(IngestAttempt *att, const IngestTravel *travel, IngestDeadLetter *l
 
 	letter->payload = msg->payload;
 	letter->payload_len = msg->payload ? msg->payload_len : 0;
+	if (msg->payload && att->prepared->rel->format->keep)
+	{
+		keep_payload(att, msg->payload, msg->payload_len, &letter->payload, &letter->payload_len);
+		return;
+	}
 	if (msg->payload == NULL || travel->slice == NULL ||
 		(travel->slice == msg->payload && travel->slice_len == msg->payload_len) ||
 		(travel->row == 0 && ingest_attempt_is_only_row(att, msg)))

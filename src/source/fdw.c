@@ -213,7 +213,7 @@ begin_peek(ForeignScanState *node, int eflags)
 		return;
 	peek = palloc0(sizeof(*peek));
 	node->fdw_state = peek;
-	peek->rel = ingest_source_relation_load(RelationGetRelid(rel), GetUserId());
+	peek->rel = ingest_source_relation_load(RelationGetRelid(rel), GetUserId(), NULL);
 	peek->format = peek->rel->format->start(peek->rel->columns, peek->rel->ncolumns,
 											peek->rel->format_options);
 	peek->values = palloc0(sizeof(Datum) * Max(peek->rel->natts, 1));
@@ -257,6 +257,7 @@ fetch_more(Peek *peek)
 				raise_error(&err);
 				break;
 			case INGEST_FETCH_SHARDS:
+			case INGEST_FETCH_WHOLE:
 			case INGEST_FETCH_EMPTY:
 				break;
 		}

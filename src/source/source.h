@@ -19,9 +19,11 @@
 
 #include "postgres.h"
 
+#include "catalog/pipeline.h"
 #include "core/error.h"
 #include "core/options.h"
 #include "format/format.h"
+#include "nodes/bitmapset.h"
 #include "pipeline/batch.h"
 #include "utils/memutils.h"
 
@@ -39,6 +41,7 @@ typedef struct IngestSource
 	char	   *name;			/* of the relation, for messages and client ids */
 	bool		peek;			/* for somebody who looks: read no more than is asked for */
 	bool		background;		/* for a worker, which shows why it waits */
+	bool		in_turn;		/* fetch() is called in the turn's transaction, see INGEST_FETCH_WHOLE */
 } IngestSource;
 
 struct IngestSourceRelation;
@@ -63,6 +66,7 @@ typedef enum IngestFetch
 	INGEST_FETCH_GOT,			/* messages or positions were added */
 	INGEST_FETCH_EMPTY,			/* nothing now; wait for the hint */
 	INGEST_FETCH_SHARDS,		/* the set of shards changed: list and assign anew */
+	INGEST_FETCH_WHOLE,			/* it is read whole: fetch in the turn's transaction, until it is empty */
 	INGEST_FETCH_ERROR
 } IngestFetch;
 
@@ -74,6 +78,13 @@ typedef struct IngestSourceOps
 	const IngestOptionDef *options; /* scopes SERVER, USER, TABLE */
 	size_t		options_size;
 	const IngestMetadataDef *metadata;	/* ends with name NULL */
+
+	/*
+	 * It is read with SQL: find_position() and fetch() are called in a
+	 * transaction, as the pipeline's owner, under its settings, with a snapshot,
+	 * and may raise.
+	 */
+	bool		in_transaction;
 
 	/* MAY.  Rules across options, no I/O.  raises: yes */
 	void		(*check) (const void *options);
@@ -231,15 +242,30 @@ typedef struct IngestSourceRelation
 	int			ncolumns;
 	IngestMetadataColumn *metadata;
 	int			nmetadata;
+	const IngestPipelineOptions *reading;	/* how a relation is read; the pipeline's */
 	void	   *prepared;		/* by ops->prepare() */
 } IngestSourceRelation;
 
 /*
- * Read the definition of a foreign table of one of our wrappers as "owner"
- * sees it (user mapping of owner or PUBLIC, USAGE on the server is checked).
+ * Read the definition of a relation as "owner" sees it: a foreign table of one
+ * of our wrappers (user mapping of owner or PUBLIC, USAGE on the server is
+ * checked) or, when "reading" says how, any other.  "reading" has to stay.
  * xact: in.  mcxt: current.  raises: yes
  */
-extern IngestSourceRelation *ingest_source_relation_load(Oid relid, Oid owner);
+extern IngestSourceRelation *ingest_source_relation_load(Oid relid, Oid owner,
+														 const IngestPipelineOptions *reading);
+
+/*
+ * Of a relation, read only these columns, by attribute number (NULL: all), and
+ * those it is read by.  Before the format starts.  mcxt: the relation's.  raises: yes
+ */
+extern void ingest_source_relation_choose(IngestSourceRelation *rel, Bitmapset *columns);
+
+/* Advice on reading the source of a pipeline, as WARNING.  xact: in.  raises: yes */
+extern void ingest_source_relation_advise(const IngestPipeline *pl);
+
+/* Of our wrappers, or one that is read with SQL?  xact: in */
+extern bool ingest_source_is_ours(Oid relid);
 
 /*
  * Open the source in a context of its own under parent.  xact: any.

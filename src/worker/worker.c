@@ -363,7 +363,7 @@ step(Worker *w, IngestError *err)
 		open_run(w);
 	if (w->run == NULL)
 		return true;
-	switch (ingest_run_fetch(w->run, &fd, &timeout, err))
+	switch (ingest_run_fetch(w->run, &ingest_session_xact, &fd, &timeout, err))
 	{
 		case INGEST_READY_TURN:
 			return make_turn(w, err);
