@@ -52,6 +52,11 @@ CREATE FUNCTION ingest.preview(pipeline text, limit_rows integer DEFAULT 20)
 COMMENT ON FUNCTION ingest.preview(text, integer) IS
     'What would become of the next messages; nothing is consumed, nothing is written';
 
+CREATE FUNCTION ingest.explain(pipeline text)
+    RETURNS SETOF text LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 20 AS 'MODULE_PATHNAME', 'ingest_sql_explain';
+COMMENT ON FUNCTION ingest.explain(text) IS
+    'The query by which a pipeline reads its relation next, and the plan of it';
+
 CREATE FUNCTION ingest.start(pipeline text, accept_fewer boolean DEFAULT false)
     RETURNS void LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'ingest_sql_start';
 COMMENT ON FUNCTION ingest.start(text, boolean) IS

@@ -16,6 +16,7 @@
 #include "source/source.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
+#include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "worker/worker.h"
 
@@ -188,6 +189,11 @@ ingest_definition_check(const IngestPipeline *pl)
 {
 	IngestOwnerScope scope;
 
+	if (pl->source == pl->target)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("relation \"%s\" cannot be source and target of a pipeline", get_rel_name(pl->source)),
+				 errdetail("What is written would be read again.")));
 	ingest_pipeline_check_trust(pl);
 	(void) ingest_source_relation_load(pl->source, pl->owner, &pl->options);
 

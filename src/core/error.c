@@ -117,6 +117,7 @@ sqlstate_is_transient(int sqlstate)
 		default:
 			/* read-only: a standby, or default_transaction_read_only for a while */
 			return sqlstate == ERRCODE_LOCK_NOT_AVAILABLE ||
+				sqlstate == ERRCODE_FDW_UNABLE_TO_ESTABLISH_CONNECTION ||
 				sqlstate == ERRCODE_READ_ONLY_SQL_TRANSACTION;
 	}
 }

@@ -150,6 +150,12 @@ extern void ingest_relation_values(const IngestRelationPlan *plan, const char *p
 								   const IngestCursorColumn *columns, int n,
 								   IngestCursorValues *values);
 
+/*
+ * The query that reads the next page, or everything, and its plan, as lines of
+ * text.  position: where the pipeline stands, or NULL.  mcxt: current.  raises: yes
+ */
+extern List *ingest_relation_explain(const IngestSourceRelation *rel, const char *position, int64 rows);
+
 /* The first cursor column's value, less the overlap.  mcxt: current */
 extern char *ingest_relation_step_back(const IngestRelationPlan *plan, const char *value);
 

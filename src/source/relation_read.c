@@ -18,6 +18,7 @@
 #include "source/relation.h"
 #include "tcop/pquery.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 
@@ -213,12 +214,27 @@ collect_parameters(Parameters *params, const IngestRelationQuery *query)
 	add_parameters(params, query, query->until);
 }
 
+/*
+ * The order comes from an index here, or from where the rows are; sorting all of
+ * them for each page is the last resort, whatever the planner thinks of tables
+ * that it knows nothing about.
+ */
+static int
+avoid_sorting(void)
+{
+	int			level = NewGUCNestLevel();
+
+	(void) set_config_option("enable_sort", "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	return level;
+}
+
 Portal
 ingest_relation_open_query(const IngestRelationPlan *plan, const IngestRelationQuery *query)
 {
 	Parameters	params;
 	char	   *sql = ingest_relation_sql(plan, query, plan->columns, false);
 	Portal		portal;
+	int			level = avoid_sorting();
 
 	collect_parameters(&params, query);
 	if (SPI_connect() != SPI_OK_CONNECT)
@@ -228,6 +244,7 @@ ingest_relation_open_query(const IngestRelationPlan *plan, const IngestRelationQ
 	if (portal == NULL)
 		elog(ERROR, "could not open a cursor for \"%s\": %s", sql, SPI_result_code_string(SPI_result));
 	SPI_finish();
+	AtEOXact_GUC(true, level);
 	pfree(sql);
 	return portal;
 }
@@ -288,6 +305,48 @@ ingest_relation_count(const IngestRelationPlan *plan, const IngestRelationQuery 
 	(void) query_row(psprintf("SELECT pg_catalog.count(*) FROM (%s) AS counted",
 							  ingest_relation_sql(plan, query, "1", false)), &params, 1, &count);
 	return strtoll(count, NULL, 10);
+}
+
+List *
+ingest_relation_explain(const IngestSourceRelation *rel, const char *position, int64 rows)
+{
+	const IngestRelationPlan *plan = rel->prepared;
+	MemoryContext mcxt = CurrentMemoryContext;
+	IngestRelationPosition at = {0};
+	IngestRelationQuery query = {0};
+	Parameters	params;
+	List	   *lines;
+	char	   *sql;
+	int			level;
+
+	if (position)
+		(void) ingest_relation_position_parse(position, &at);
+	if (!plan->whole)
+	{
+		query.cursor = plan->cursor;
+		query.ncursor = plan->ncursor;
+		query.after = &at.after;
+		query.limit = rows;
+	}
+	sql = ingest_relation_sql(plan, &query, plan->columns, false);
+	lines = list_make1(sql);
+	level = avoid_sorting();
+	collect_parameters(&params, &query);
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+	(void) SPI_execute_with_args(psprintf("EXPLAIN (VERBOSE, COSTS OFF) %s", sql),
+								 params.n, params.types, params.values, NULL, false, 0);
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		char	   *line = SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1);
+		MemoryContext oldcontext = MemoryContextSwitchTo(mcxt);
+
+		lines = lappend(lines, pstrdup(line));
+		MemoryContextSwitchTo(oldcontext);
+	}
+	SPI_finish();
+	AtEOXact_GUC(true, level);
+	return lines;
 }
 
 char *
