@@ -198,7 +198,7 @@ ingest_definition_check(const IngestPipeline *pl)
 	(void) ingest_source_relation_load(pl->source, pl->owner, &pl->options);
 
 	ingest_owner_begin(pl, &scope);
-	ingest_load_check(pl->source, pl->target);
+	ingest_load_check(pl);
 	(void) ingest_load_choose(pl, NULL);
 	ingest_owner_end(&scope);
 

@@ -467,8 +467,9 @@ load_range(IngestAttempt *att, void *arg)
 	flush_rows(att, range, true);
 	MemoryContextSwitchTo(att->try_mcxt);
 
-	att->counts.written -= range->load->discarded;
+	att->counts.written -= range->load->discarded + range->load->merged;
 	att->counts.skipped += range->load->discarded;
+	att->counts.merged += range->load->merged;
 	att->lane->end(range->load);
 	INGEST_FAULT("after-load");
 }

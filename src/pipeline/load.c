@@ -14,6 +14,7 @@
 #include "pipeline/load.h"
 #include "pipeline/load_fitness.h"
 #include "pipeline/load_route.h"
+#include "pipeline/load_upsert.h"
 #include "utils/rel.h"
 #include "utils/rls.h"
 #include "utils/syscache.h"
@@ -171,7 +172,8 @@ ingest_load_choose(const IngestPipeline *pl, const char **reason)
 	}
 
 	target = table_open(pl->target, AccessShareLock);
-	obstacle = ingest_load_target_obstacle(target, pl->owner);
+	obstacle = ingest_load_by_key(pl) ? "rows are written by key" :
+		ingest_load_target_obstacle(target, pl->owner);
 	table_close(target, AccessShareLock);
 	if (obstacle == NULL)
 		return &ingest_load_direct;

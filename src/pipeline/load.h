@@ -65,7 +65,9 @@ typedef struct IngestLoadOps
 struct IngestLoad
 {
 	const IngestLoadOps *ops;
-	int64		discarded;		/* rows put, and flushed, that a trigger or rule did away with */
+	int64		discarded;		/* rows put, and flushed, that a trigger or rule did away with, or
+								 * that are as what is there */
+	int64		merged;			/* rows put, and flushed, that later ones with the same key replaced */
 };
 
 extern const IngestLoadOps ingest_load_direct;
@@ -80,9 +82,9 @@ extern const IngestLoadOps *ingest_load_choose(const IngestPipeline *pl, const c
 
 /*
  * The source's columns fit the target: names exist, types have assignment
- * casts, NOT NULL columns without default are filled.  For definition time.
- * xact: in.  raises: yes
+ * casts, NOT NULL columns without default are filled; the key is one.  For
+ * definition time.  xact: in.  raises: yes
  */
-extern void ingest_load_check(Oid source, Oid target);
+extern void ingest_load_check(const IngestPipeline *pl);
 
 #endif							/* INGEST_LOAD_H */

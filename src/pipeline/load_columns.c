@@ -18,6 +18,7 @@
 #include "parser/parse_coerce.h"
 #include "pipeline/load.h"
 #include "pipeline/load_columns.h"
+#include "pipeline/load_upsert.h"
 #include "rewrite/rewriteHandler.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
@@ -131,10 +132,10 @@ ingest_load_check_privilege(Relation target, const IngestLoadColumn *columns)
 }
 
 void
-ingest_load_check(Oid source, Oid target)
+ingest_load_check(const IngestPipeline *pl)
 {
-	Relation	from = table_open(source, AccessShareLock);
-	Relation	to = table_open(target, AccessShareLock);
+	Relation	from = table_open(pl->source, AccessShareLock);
+	Relation	to = table_open(pl->target, AccessShareLock);
 	TupleDesc	desc = RelationGetDescr(to);
 	IngestLoadColumn *columns;
 	bool		any = false;
@@ -172,6 +173,7 @@ ingest_load_check(Oid source, Oid target)
 				 errmsg("\"%s\" and \"%s\" have no column in common",
 						RelationGetRelationName(from), RelationGetRelationName(to)),
 				 errdetail("Columns of the source go to columns of the target with the same name.")));
+	ingest_load_check_key(pl, from, to);
 	table_close(to, AccessShareLock);
 	table_close(from, AccessShareLock);
 }

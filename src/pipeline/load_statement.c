@@ -14,6 +14,7 @@
 #include "access/table.h"
 #include "access/xact.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_type.h"
 #include "executor/executor.h"
 #include "executor/spi.h"
 #include "lib/stringinfo.h"
@@ -24,6 +25,7 @@
 #include "pipeline/load_columns.h"
 #include "pipeline/load_fitness.h"
 #include "pipeline/load_route.h"
+#include "pipeline/load_upsert.h"
 #include "pipeline/partition.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
@@ -45,6 +47,7 @@ typedef struct StatementLoad
 	IngestLoadChecks *checks;	/* or NULL */
 
 	/* the batch: the columns of the target that are named in the statement */
+	int			ncolumns;		/* without the number of the row */
 	char	   *sql;
 	TupleDesc	batch_desc;
 	AttrNumber *batch_columns;
@@ -52,6 +55,11 @@ typedef struct StatementLoad
 	bool	   *batch_isnull;
 	Tuplestorestate *rows;
 	int64		pending;
+
+	/* rows that are written by key; NULL: they are added */
+	IngestLoadKey *key;
+	char	   *sql_repeated;	/* when two rows may have the same key */
+	char	   *sql_count;
 
 	/* a partitioned target whose key is known: its partitions are made, or the row refused */
 	bool		routed;
@@ -62,43 +70,50 @@ typedef struct StatementLoad
 
 /* ---- the statement ---- */
 
-/* The last one, with the row type it was prepared for; one pipeline a process is the rule. */
-static struct
+/* A statement, with the row type it was prepared for; one pipeline a process is the rule. */
+typedef struct Prepared
 {
 	MemoryContext mcxt;
 	char	   *sql;
 	TupleDesc	desc;
 	SPIPlanPtr	plan;
-}			prepared;
+} Prepared;
+
+/* The last ones: for rows that are told apart, for those that are not, and to count them. */
+enum
+{
+	PREPARED_LOAD, PREPARED_REPEATED, PREPARED_COUNT, PREPARED_KINDS
+};
+
+static Prepared prepared_statements[PREPARED_KINDS];
 
 static SPIPlanPtr
-prepare_statement(const StatementLoad *load)
+prepare_statement(Prepared *prepared, const char *sql, TupleDesc desc)
 {
 	MemoryContext old;
 	SPIPlanPtr	plan;
 
-	if (prepared.plan && strcmp(prepared.sql, load->sql) == 0 &&
-		equalTupleDescs(prepared.desc, load->batch_desc))
-		return prepared.plan;
+	if (prepared->plan && strcmp(prepared->sql, sql) == 0 && equalTupleDescs(prepared->desc, desc))
+		return prepared->plan;
 
-	if (prepared.plan)
+	if (prepared->plan)
 	{
-		SPI_freeplan(prepared.plan);
-		prepared.plan = NULL;
+		SPI_freeplan(prepared->plan);
+		prepared->plan = NULL;
 	}
-	plan = SPI_prepare(load->sql, 0, NULL);
+	plan = SPI_prepare(sql, 0, NULL);
 	if (plan == NULL)
-		elog(ERROR, "SPI_prepare failed for \"%s\": %s", load->sql, SPI_result_code_string(SPI_result));
-	if (prepared.mcxt == NULL)
-		prepared.mcxt = AllocSetContextCreate(TopMemoryContext, "ingest load statement",
-											  ALLOCSET_SMALL_SIZES);
-	MemoryContextReset(prepared.mcxt);
-	old = MemoryContextSwitchTo(prepared.mcxt);
-	prepared.sql = pstrdup(load->sql);
-	prepared.desc = CreateTupleDescCopy(load->batch_desc);
+		elog(ERROR, "SPI_prepare failed for \"%s\": %s", sql, SPI_result_code_string(SPI_result));
+	if (prepared->mcxt == NULL)
+		prepared->mcxt = AllocSetContextCreate(TopMemoryContext, "ingest load statement",
+											   ALLOCSET_SMALL_SIZES);
+	MemoryContextReset(prepared->mcxt);
+	old = MemoryContextSwitchTo(prepared->mcxt);
+	prepared->sql = pstrdup(sql);
+	prepared->desc = CreateTupleDescCopy(desc);
 	MemoryContextSwitchTo(old);
 	SPI_keepplan(plan);
-	return prepared.plan = plan;
+	return prepared->plan = plan;
 }
 
 /*
@@ -161,9 +176,10 @@ describe_batch(StatementLoad *load, Relation target)
 	for (int i = 0; i < desc->natts; i++)
 		if (load->columns[i].mapped)
 			load->batch_columns[n++] = i + 1;
-	load->batch_desc = CreateTemplateTupleDesc(n);
-	load->batch_values = palloc(sizeof(Datum) * Max(n, 1));
-	load->batch_isnull = palloc(sizeof(bool) * Max(n, 1));
+	load->ncolumns = n;
+	load->batch_desc = CreateTemplateTupleDesc(load->key ? n + 1 : n);
+	load->batch_values = palloc(sizeof(Datum) * (n + 1));
+	load->batch_isnull = palloc(sizeof(bool) * (n + 1));
 
 	initStringInfo(&names);
 	for (int i = 0; i < n; i++)
@@ -171,6 +187,16 @@ describe_batch(StatementLoad *load, Relation target)
 		TupleDescCopyEntry(load->batch_desc, i + 1, desc, load->batch_columns[i]);
 		appendStringInfo(&names, "%s%s", i > 0 ? ", " : "",
 						 quote_identifier(NameStr(TupleDescAttr(load->batch_desc, i)->attname)));
+	}
+	if (load->key)
+	{
+		TupleDescInitEntry(load->batch_desc, n + 1, INGEST_LOAD_ORDINAL, INT8OID, -1, 0);
+		load->batch_isnull[n] = false;
+		load->sql = ingest_load_key_statement(load->pl, target, load->key, load->batch_columns, n, false);
+		load->sql_repeated = ingest_load_key_statement(load->pl, target, load->key,
+													   load->batch_columns, n, true);
+		load->sql_count = ingest_load_key_count_statement(load->key, target);
+		return;
 	}
 	load->sql = psprintf("INSERT INTO %s (%s) SELECT %s FROM batch",
 						 quote_qualified_identifier(get_namespace_name(RelationGetNamespace(target)),
@@ -279,6 +305,8 @@ statement_begin(const IngestPipeline *pl, TupleDesc rowtype)
 	load->mcxt = CurrentMemoryContext;
 	load->columns = ingest_load_columns(target, rowtype);
 	ingest_load_check_privilege(target, load->columns);
+	if (ingest_load_by_key(pl))
+		load->key = ingest_load_key_open(pl, target);
 	describe_batch(load, target);
 	prepare_expressions(load, target);
 	prepare_route(load, target);
@@ -334,22 +362,66 @@ statement_put(IngestLoad *base, TupleTableSlot *slot, IngestLoadError *err)
 	StatementLoad *load = (StatementLoad *) base;
 
 	map_row(load, slot);
+	if (load->key &&
+		!ingest_load_key_note(load->key, load->row->tts_values, load->row->tts_isnull, err))
+		return false;
 	if (load->routed && !provide_partition(load, err))
 		return false;
 	if (load->checks && !ingest_load_checks_pass(load->checks, load->row, load->estate, err))
 		return false;
 
-	for (int i = 0; i < load->batch_desc->natts; i++)
+	for (int i = 0; i < load->ncolumns; i++)
 	{
 		load->batch_values[i] = load->row->tts_values[load->batch_columns[i] - 1];
 		load->batch_isnull[i] = load->row->tts_isnull[load->batch_columns[i] - 1];
 	}
+	if (load->key)
+		load->batch_values[load->ncolumns] = Int64GetDatum(load->pending);
 	tuplestore_putvalues(load->rows, load->batch_desc, load->batch_values, load->batch_isnull);
 	load->pending++;
 	return true;
 }
 
 /* ---- writing ---- */
+
+/* The number of rows with different keys. */
+static int64
+count_keys(const StatementLoad *load)
+{
+	bool		isnull;
+
+	if (SPI_execute_plan(prepare_statement(&prepared_statements[PREPARED_COUNT], load->sql_count,
+										   load->batch_desc), NULL, NULL, true, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not count the keys: %s", SPI_result_code_string(SPI_result));
+	return DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+}
+
+static void
+write_by_key(StatementLoad *load)
+{
+	bool		repeated = ingest_load_key_repeated(load->key);
+	int64		keys = repeated ? count_keys(load) : load->pending;
+	MemoryContext old;
+
+	(void) execute_statement(prepare_statement(&prepared_statements[repeated ? PREPARED_REPEATED : PREPARED_LOAD],
+											   repeated ? load->sql_repeated : load->sql,
+											   load->batch_desc));
+	load->base.merged += load->pending - keys;
+	load->base.discarded += keys - (int64) SPI_processed;
+	old = MemoryContextSwitchTo(load->mcxt);
+	ingest_load_key_reset(load->key);
+	MemoryContextSwitchTo(old);
+}
+
+static void
+write_rows(StatementLoad *load)
+{
+	SPIPlanPtr	plan = prepare_statement(&prepared_statements[PREPARED_LOAD], load->sql, load->batch_desc);
+
+	/* When a rule does something else instead, what becomes of the rows is not known. */
+	if (execute_statement(plan) == SPI_OK_INSERT)
+		load->base.discarded += load->pending - (int64) SPI_processed;
+}
 
 /*
  * Rows are copied as they are put, so there is nothing to do before the end;
@@ -366,9 +438,10 @@ statement_flush(IngestLoad *base, bool last)
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
 	register_batch(load);
-	/* When a rule does something else instead, what becomes of the rows is not known. */
-	if (execute_statement(prepare_statement(load)) == SPI_OK_INSERT)
-		load->base.discarded += load->pending - (int64) SPI_processed;
+	if (load->key)
+		write_by_key(load);
+	else
+		write_rows(load);
 	/* What is deferred is the batch's fault too, while it can still be undone. */
 	if (SPI_execute("SET CONSTRAINTS ALL IMMEDIATE", false, 0) != SPI_OK_UTILITY)
 		elog(ERROR, "could not check deferred constraints");
