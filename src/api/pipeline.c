@@ -55,20 +55,6 @@ current_search_path(void)
 	return path.data;
 }
 
-static void
-check_options(Jsonb *options)
-{
-	static const IngestOptionDef *const tables[] = {ingest_pipeline_options, NULL};
-	ListCell   *lc;
-
-	foreach(lc, ingest_option_from_jsonb(options))
-	{
-		DefElem    *option = lfirst_node(DefElem, lc);
-
-		ingest_option_check(tables, INGEST_SCOPE_PIPELINE, option->defname, strVal(option->arg));
-	}
-}
-
 /* stored, with the keys of "changes" replaced, and those that are null removed */
 static Jsonb *
 merge_options(Jsonb *stored, Jsonb *changes)
@@ -261,7 +247,7 @@ ingest_sql_create_pipeline(PG_FUNCTION_ARGS)
 		.search_path = current_search_path()
 	};
 
-	check_options(options);
+	ingest_pipeline_check_options(options);
 	options = merge_options(parse_jsonb("{}"), options);
 	ingest_pipeline_parse_options(options, &pl.options);
 	options = freeze_start(options, pl.options.start_at);
@@ -395,7 +381,7 @@ ingest_sql_alter_pipeline(PG_FUNCTION_ARGS)
 	}
 	if (!PG_ARGISNULL(4))
 	{
-		check_options(PG_GETARG_JSONB_P(4));
+		ingest_pipeline_check_options(PG_GETARG_JSONB_P(4));
 		options = merge_options(options, PG_GETARG_JSONB_P(4));
 		ingest_pipeline_parse_options(options, &pl->options);
 		options = freeze_start(options, pl->options.start_at);

@@ -23,6 +23,7 @@
 #include "utils/lsyscache.h"
 #include "utils/syscache.h"
 #include "utils/varlena.h"
+#include "worker/schedule.h"
 
 static const char *const lane_names[] = {"auto", "direct", "statement", NULL};
 static const char *const on_gap_names[] = {"stop", "skip", NULL};
@@ -104,13 +105,15 @@ const IngestOptionDef ingest_pipeline_options[] = {
 	OPTION("poll_interval", INGEST_OPTION_MS, poll_interval, "10s", 10, INT_MAX, NULL,
 		   "How often a continuous pipeline looks at a relation.", NULL),
 	OPTION("time_zone", INGEST_OPTION_TEXT, time_zone, NULL, 0, 0, NULL,
-		   "Time zone of the schedule and of active_hours; without it the database's.", NULL),
+		   "Time zone of the schedule and of active_hours; without it the database's.",
+		   ingest_schedule_check_zone),
 	OPTION("catch_up", INGEST_OPTION_ENUM, catch_up, "once", 0, 0, catch_up_names,
 		   "Runs that were missed are made up for by one, forgotten, or all made.", NULL),
 	OPTION("jitter", INGEST_OPTION_MS, jitter, "0", 0, 86400000, NULL,
 		   "A run is put off by up to this, so that not all begin at once.", NULL),
 	OPTION("active_hours", INGEST_OPTION_TEXT, active_hours, NULL, 0, 0, NULL,
-		   "When runs may begin: '22:00-06:00', 'mon-fri 08:00-18:00', several separated by commas.", NULL),
+		   "When runs may begin: '22:00-06:00', 'mon-fri 08:00-18:00', several separated by commas.",
+		   ingest_schedule_check_active_hours),
 	OPTION("timeout", INGEST_OPTION_MS, timeout, "0", 0, INT_MAX, NULL,
 		   "A run that takes longer is ended, and has failed; 0: no limit.", NULL),
 	OPTION("retries", INGEST_OPTION_INT, retries, "-1", -1, 1e6, NULL,
@@ -212,7 +215,23 @@ void
 ingest_pipeline_parse_options(Jsonb *options, IngestPipelineOptions *into)
 {
 	memset(into, 0, sizeof(*into));
-	ingest_option_parse(ingest_pipeline_options, ingest_option_from_jsonb(options), into);
+	ingest_option_parse(ingest_pipeline_options, options ? ingest_option_from_jsonb(options) : NIL, into);
+}
+
+void
+ingest_pipeline_check_options(Jsonb *options)
+{
+	static const IngestOptionDef *const tables[] = {ingest_pipeline_options, NULL};
+	ListCell   *lc;
+
+	if (options == NULL)
+		return;
+	foreach(lc, ingest_option_from_jsonb(options))
+	{
+		DefElem    *option = lfirst_node(DefElem, lc);
+
+		ingest_option_check(tables, INGEST_SCOPE_PIPELINE, option->defname, strVal(option->arg));
+	}
 }
 
 /* Row 0 of the last result as IngestPipeline, in mcxt. */

@@ -131,6 +131,9 @@ typedef struct IngestPipelineOptions
 
 extern const IngestOptionDef ingest_pipeline_options[];
 
+/* Names and values of options are good.  NULL: there are none.  raises: otherwise */
+extern void ingest_pipeline_check_options(Jsonb *options);
+
 /* Defaults and the given options; mcxt: current.  raises: when a value is bad */
 extern void ingest_pipeline_parse_options(Jsonb *options, IngestPipelineOptions *into);
 

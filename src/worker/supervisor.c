@@ -196,7 +196,7 @@ note_drained(Pipeline *pl, int ordinal)
 {
 	MemoryContext oldcontext;
 
-	if (pl->schedule.continuous || !pl->running)
+	if (pl->schedule.kind == INGEST_SCHEDULE_CONTINUOUS || !pl->running)
 		return;
 	oldcontext = MemoryContextSwitchTo(TopMemoryContext);
 	pl->drained = bms_add_member(pl->drained, ordinal);
@@ -570,9 +570,10 @@ is_due(Pipeline *pl, TimestampTz now)
 		wake_for(pl->retry_at, now);
 		return false;
 	}
-	if (pl->schedule.continuous || pl->running)
+	if (pl->schedule.kind == INGEST_SCHEDULE_CONTINUOUS || pl->running)
 		return true;
-	if (ingest_schedule_is_due(&pl->schedule, pl->next_run, now))
+	pl->next_run = ingest_schedule_due(&pl->schedule, pl->next_run, now);
+	if (pl->next_run <= now)
 	{
 		pl->running = true;
 		pl->run_started = now;

@@ -119,7 +119,7 @@ adopt_definition(Worker *w)
 	if (w->schedule == NULL)
 	{
 		w->schedule = MemoryContextStrdup(w->mcxt, pl->schedule);
-		w->continuous = !ingest_schedule_find(pl->schedule, &schedule) || schedule.continuous;
+		w->continuous = !ingest_schedule_find(pl->schedule, &schedule) || schedule.kind == INGEST_SCHEDULE_CONTINUOUS;
 	}
 	if (w->name == NULL || strcmp(w->name, pl->name) != 0)
 	{

@@ -72,7 +72,7 @@ SELECT name, lane, lane_reason FROM ingest.pipeline_status WHERE name = 'q';
 \set SHOW_CONTEXT always
 SELECT ingest.create_pipeline('r', 'source', 'target', schedule => 'now and then');
 \set SHOW_CONTEXT never
-SELECT ingest.create_pipeline('r', 'source', 'target', schedule => '* * * * *');
+SELECT ingest.create_pipeline('r', 'source', 'target', schedule => '0 25 * * *');
 SELECT ingest.create_pipeline('r', 'source', 'target', schedule => '1 ms');
 SELECT ingest.create_pipeline('r', 'source', 'target', schedule => '5 minutes');
 SELECT schedule FROM ingest.pipeline WHERE name = 'r';
