@@ -90,15 +90,15 @@ COMMENT ON COLUMN ingest.position.moved_at IS 'When the position was last moved'
 CREATE VIEW ingest.batch_history WITH (security_barrier) AS
 SELECT b.id, p.name AS pipeline, b.version, b.kind, b.worker, b.lane, b.messages, b.bytes,
        b.read, b.written, b.rejected, b.dropped, b.merged, b.skipped, b.warned,
-       b.shards, b.started_at, b.finished_at
+       b.shards, b.started_at, b.finished_at, b.run, b.cause, b.outcome, b.sqlstate, b.message
 FROM ingest._batch b JOIN ingest._pipeline p ON p.id = b.pipeline_id
 WHERE pg_catalog.pg_has_role(p.owner, 'USAGE') OR pg_catalog.pg_has_role('pg_monitor', 'USAGE');
 
-COMMENT ON VIEW ingest.batch_history IS 'Committed batches: read = written + rejected + dropped + merged + skipped';
+COMMENT ON VIEW ingest.batch_history IS 'Committed batches, and runs that ended without one: read = written + rejected + dropped + merged + skipped';
 COMMENT ON COLUMN ingest.batch_history.id IS 'Number of the batch';
 COMMENT ON COLUMN ingest.batch_history.pipeline IS 'Name of the pipeline';
 COMMENT ON COLUMN ingest.batch_history.version IS 'Version of the definition it was made under';
-COMMENT ON COLUMN ingest.batch_history.kind IS 'turn: from the source; replay: dead letters once more';
+COMMENT ON COLUMN ingest.batch_history.kind IS 'turn: from the source; replay: dead letters once more; run: a run that ended without a batch';
 COMMENT ON COLUMN ingest.batch_history.worker IS 'Number of the worker; NULL: in the foreground';
 COMMENT ON COLUMN ingest.batch_history.lane IS 'How it was written: direct or statement';
 COMMENT ON COLUMN ingest.batch_history.messages IS 'Messages in the batch';
@@ -113,6 +113,11 @@ COMMENT ON COLUMN ingest.batch_history.warned IS 'Rows written although they vio
 COMMENT ON COLUMN ingest.batch_history.shards IS 'Positions of the shards before and after';
 COMMENT ON COLUMN ingest.batch_history.started_at IS 'When its turn began';
 COMMENT ON COLUMN ingest.batch_history.finished_at IS 'When it was ready to commit';
+COMMENT ON COLUMN ingest.batch_history.run IS 'When the run began that it belongs to; NULL for a stream';
+COMMENT ON COLUMN ingest.batch_history.cause IS 'Why it ran: stream, schedule, after, manual, replay, backfill';
+COMMENT ON COLUMN ingest.batch_history.outcome IS 'How it ended: done, failed, timeout, cancelled';
+COMMENT ON COLUMN ingest.batch_history.sqlstate IS 'Code of the error it ended with';
+COMMENT ON COLUMN ingest.batch_history.message IS 'The error it ended with';
 
 
 CREATE VIEW ingest.dead_letter WITH (security_barrier) AS
@@ -141,7 +146,7 @@ COMMENT ON COLUMN ingest.dead_letter.key IS 'Key of the message';
 COMMENT ON COLUMN ingest.dead_letter.headers IS 'Headers of the message';
 COMMENT ON COLUMN ingest.dead_letter.message_at IS 'Timestamp of the message';
 COMMENT ON COLUMN ingest.dead_letter.rejected_at IS 'When it was rejected';
-COMMENT ON COLUMN ingest.dead_letter.outcome IS 'pending, replayed, rejected again, dropped, discarded';
+COMMENT ON COLUMN ingest.dead_letter.outcome IS 'pending, replayed, rejected again, dropped, discarded, superseded (by a full refresh)';
 COMMENT ON COLUMN ingest.dead_letter.resolved_at IS 'When it ceased to be pending';
 COMMENT ON COLUMN ingest.dead_letter.replay_of IS 'The dead letter that was replayed into this one';
 COMMENT ON COLUMN ingest.dead_letter.batch_id IS 'Batch it was rejected in';

@@ -24,7 +24,8 @@ SELECT p.name,
        s.sqlstate,
        s.message AS last_error,
        CASE WHEN pg_catalog.pg_has_role(p.owner, 'USAGE') THEN s.detail END AS detail,
-       coalesce(s.hint, now.hint) AS hint,
+       coalesce(s.hint, CASE WHEN now.state = 'waiting' THEN 'Pipeline ' || blocked.name || ' does not run.' END,
+                now.hint) AS hint,
        s.error_at,
        coalesce(s.attempts, 0) AS attempts,
        s.retry_at,
@@ -59,6 +60,12 @@ CROSS JOIN LATERAL (
     CROSS JOIN LATERAL (
         SELECT b.finished_at > pg_catalog.clock_timestamp() - interval '1 minute' AS recent) r
     WHERE b.pipeline_id = p.id AND b.kind = 'turn') batch
+LEFT JOIN LATERAL (
+    SELECT pg_catalog.quote_ident(u.name) AS name
+    FROM ingest._pipeline u LEFT JOIN ingest._state us ON us.pipeline_id = u.id
+    WHERE u.id = ANY (p.upstream)
+      AND (NOT u.enabled OR us.halt IS NOT NULL OR us.retry_at > pg_catalog.clock_timestamp())
+    ORDER BY pg_catalog.array_position(p.upstream, u.id) LIMIT 1) blocked ON true
 CROSS JOIN LATERAL (
     SELECT * FROM (
         VALUES (1, NOT p.enabled AND live.n > 0, 'stopping', NULL),
@@ -69,16 +76,18 @@ CROSS JOIN LATERAL (
                (5, NOT ingest._background(), 'stopped', 'Add ingest to shared_preload_libraries.'),
                (6, s.retry_at > pg_catalog.clock_timestamp(), 'backoff', NULL),
                (7, live.n > 0, 'running', NULL),
-               (8, s.next_run > pg_catalog.clock_timestamp(), 'idle', NULL),
-               (9, (SELECT is_full FROM ingest._supervisor()), 'queued',
+               (8, blocked.name IS NOT NULL, 'waiting', NULL),
+               (9, p.schedule <> 'continuous' AND (s.next_run > pg_catalog.clock_timestamp() OR
+                    p.upstream IS NOT NULL OR p.schedule = 'manual'), 'idle', NULL),
+               (10, (SELECT is_full FROM ingest._supervisor()), 'queued',
                 'All worker slots are taken: see ingest.max_workers and max_worker_processes.'),
-               (10, true, 'starting', NULL)) AS state (ordinal, holds, state, hint)
+               (11, true, 'starting', NULL)) AS state (ordinal, holds, state, hint)
     WHERE holds ORDER BY ordinal LIMIT 1) now
 WHERE pg_catalog.pg_has_role(p.owner, 'USAGE') OR pg_catalog.pg_has_role('pg_monitor', 'USAGE');
 
 COMMENT ON VIEW ingest.pipeline_status IS 'What each pipeline does, and why it does not';
 COMMENT ON COLUMN ingest.pipeline_status.name IS 'Name of the pipeline';
-COMMENT ON COLUMN ingest.pipeline_status.state IS 'stopped, stopping, starting, queued, running, idle (until its next run), backoff, paused, gap, broken, failed';
+COMMENT ON COLUMN ingest.pipeline_status.state IS 'stopped, stopping, starting, queued, running, idle (until its next run), waiting (for a pipeline it runs after that does not run), backoff, paused, gap, broken, failed';
 COMMENT ON COLUMN ingest.pipeline_status.schedule IS 'When it runs';
 COMMENT ON COLUMN ingest.pipeline_status.workers IS 'Workers it is to have';
 COMMENT ON COLUMN ingest.pipeline_status.running IS 'Workers it has';

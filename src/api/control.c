@@ -20,6 +20,7 @@
 
 PGDLLEXPORT PG_FUNCTION_INFO_V1(ingest_sql_start);
 PGDLLEXPORT PG_FUNCTION_INFO_V1(ingest_sql_stop);
+PGDLLEXPORT PG_FUNCTION_INFO_V1(ingest_sql_run_now);
 
 /* Workers log in as the owner. */
 static void
@@ -69,6 +70,22 @@ ingest_sql_start(PG_FUNCTION_ARGS)
 	set_enabled(pl->id, ingest_pipeline_home());
 	ingest_state_clear(pl->id);
 	ingest_state_accept_fewer(pl->id, !PG_ARGISNULL(1) && PG_GETARG_BOOL(1));
+	PG_RETURN_VOID();
+}
+
+/* run_now(pipeline text) */
+Datum
+ingest_sql_run_now(PG_FUNCTION_ARGS)
+{
+	IngestPipeline *pl = ingest_argument_pipeline(fcinfo, "pipeline");
+
+	if (!pl->enabled)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("pipeline \"%s\" is stopped", pl->name),
+				 errhint("ingest.start() starts it; CALL ingest.run() runs it in this session.")));
+	ingest_state_ask(pl->id);
+	ingest_worker_wake_at_commit();
 	PG_RETURN_VOID();
 }
 

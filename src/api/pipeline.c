@@ -11,6 +11,7 @@
 #include "api/arguments.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_type.h"
+#include "catalog/upstream.h"
 #include "core/compat.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
@@ -219,6 +220,18 @@ insert_pipeline(const IngestPipeline *pl, Jsonb *options)
 		raise_exists(pl->name);
 }
 
+/* The pipelines that a schedule 'after ...' names, while it is being defined. */
+static void
+set_upstream(IngestPipeline *pl)
+{
+	IngestSchedule schedule;
+
+	(void) ingest_schedule_find(pl->schedule, &schedule);
+	if (pl->id == 0)
+		pl->id = ingest_pipeline_get(pl->name)->id;
+	ingest_upstream_set(pl, schedule.kind == INGEST_SCHEDULE_AFTER ? schedule.after : NIL);
+}
+
 /* A source that is read whole would be read again and again. */
 static void
 check_schedule(const IngestPipeline *pl)
@@ -255,6 +268,7 @@ ingest_sql_create_pipeline(PG_FUNCTION_ARGS)
 	check_schedule(&pl);
 	ingest_definition_check(&pl);
 	insert_pipeline(&pl, options);
+	set_upstream(&pl);
 	tell_unloaded_columns(&pl);
 	ingest_source_relation_advise(&pl);
 	PG_RETURN_VOID();
@@ -400,6 +414,10 @@ ingest_sql_alter_pipeline(PG_FUNCTION_ARGS)
 	check_schedule(pl);
 	ingest_definition_check(pl);
 	update_pipeline(pl, options);
+	if (!PG_ARGISNULL(3))
+		set_upstream(pl);
+	if (!PG_ARGISNULL(5))
+		ingest_upstream_rename(pl->id);
 	if (!PG_ARGISNULL(1) || !PG_ARGISNULL(2))
 		tell_unloaded_columns(pl);
 	PG_RETURN_VOID();
@@ -420,6 +438,7 @@ ingest_sql_drop_pipeline(PG_FUNCTION_ARGS)
 	IngestPipeline *pl = ingest_argument_pipeline(fcinfo, "name");
 	Datum		id = Int32GetDatum(pl->id);
 
+	ingest_upstream_check_drop(pl);
 	ingest_spi_begin();
 	ingest_spi_run(&delete, &id, NULL);
 	/* A batch that was about to commit has done so, or fails: we see all letters. */

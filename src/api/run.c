@@ -12,6 +12,7 @@
 #include "core/compat.h"
 #include "core/error.h"
 #include "catalog/pg_type.h"
+#include "catalog/state.h"
 #include "executor/spi.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
@@ -21,6 +22,8 @@
 #include "storage/latch.h"
 #include "tcop/tcopprot.h"
 #include "utils/builtins.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
 #include "worker/drain.h"
 #include "worker/worker.h"
 
@@ -242,6 +245,23 @@ renew_budget(int32 pipeline_id)
 	ingest_spi_end();
 }
 
+/* For the history, and for those that run after this pipeline. */
+static void
+end_run(const Drain *drain, TimestampTz began)
+{
+	int32		id = ingest_run_pipeline(drain->run)->id;
+	IngestRunEnd end = {.completed = drain->max_batches == 0 || drain->batches < drain->max_batches, .started = began};
+
+	PushActiveSnapshot(GetTransactionSnapshot());
+	if (drain->batches == 0)
+		ingest_batch_record_run(id, began, INGEST_CAUSE_MANUAL, INGEST_OUTCOME_DONE, NULL);
+	if (end.completed)
+		ingest_state_run_ended(id, &end);
+	PopActiveSnapshot();
+	ingest_worker_wake_at_commit();
+	SPI_commit();
+}
+
 static void
 lock_pipeline(const IngestPipeline *pl)
 {
@@ -271,6 +291,7 @@ Datum
 ingest_sql_run(PG_FUNCTION_ARGS)
 {
 	Drain		drain = {0};
+	TimestampTz began = GetCurrentTimestamp();
 	IngestPipeline *pl;
 
 	check_top_level(fcinfo);
@@ -285,8 +306,10 @@ ingest_sql_run(PG_FUNCTION_ARGS)
 	{
 		renew_budget(pl->id);
 		drain.run = ingest_run_open(pl->id, -1, CurrentMemoryContext);
+		ingest_run_set_cause(drain.run, INGEST_CAUSE_MANUAL, began);
 		SPI_commit();			/* and with it the snapshot of the CALL goes */
 		drain_pipeline(&drain);
+		end_run(&drain, began);
 		ingest_run_close(drain.run);
 	}
 	PG_FINALLY();

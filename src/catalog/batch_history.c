@@ -14,6 +14,9 @@
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
+static const char *const cause_names[] = {"stream", "schedule", "after", "manual", "replay", "backfill"};
+static const char *const outcome_names[] = {"done", "failed", "timeout", "cancelled"};
+
 /* Records read at a time when looking back. */
 #define LOOK_BACK 100
 
@@ -63,15 +66,17 @@ ingest_batch_record(int64 id, const IngestBatchRecord *record)
 {
 	static IngestStatement insert = {
 		"INSERT INTO ingest._batch (id, pipeline_id, version, kind, worker, lane, messages, bytes,"
-		" read, written, rejected, dropped, merged, skipped, warned, shards, started_at, finished_at)"
-		" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16::jsonb, $17,"
+		" read, written, rejected, dropped, merged, skipped, warned, shards, cause, run, started_at,"
+		" finished_at)"
+		" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16::jsonb, $17, $18, $19,"
 		" clock_timestamp())",
-		17, {INT8OID, INT4OID, INT8OID, TEXTOID, INT4OID, TEXTOID, INT8OID, INT8OID,
-			INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, TEXTOID, TIMESTAMPTZOID}
+		19, {INT8OID, INT4OID, INT8OID, TEXTOID, INT4OID, TEXTOID, INT8OID, INT8OID,
+			INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, TEXTOID, TEXTOID,
+			TIMESTAMPTZOID, TIMESTAMPTZOID}
 	};
 	const IngestCounts *c = &record->counts;
-	Datum		values[17];
-	bool		nulls[17] = {false};
+	Datum		values[19];
+	bool		nulls[19] = {false};
 
 	check_counts(c);
 
@@ -93,7 +98,36 @@ ingest_batch_record(int64 id, const IngestBatchRecord *record)
 	values[13] = Int64GetDatum(c->skipped);
 	values[14] = Int64GetDatum(c->warned);
 	values[15] = CStringGetTextDatum(record->shards ? record->shards : "{}");
-	values[16] = TimestampTzGetDatum(record->started_at);
+	values[16] = CStringGetTextDatum(cause_names[record->cause]);
+	values[17] = TimestampTzGetDatum(record->run);
+	nulls[17] = record->run == 0;
+	values[18] = TimestampTzGetDatum(record->started_at);
+	ingest_spi_run(&insert, values, nulls);
+	ingest_spi_end();
+}
+
+void
+ingest_batch_record_run(int32 pipeline_id, TimestampTz run, IngestCause cause, IngestOutcome outcome,
+						const IngestError *err)
+{
+	static IngestStatement insert = {
+		"INSERT INTO ingest._batch (pipeline_id, version, kind, messages, bytes, read, written, rejected,"
+		" dropped, merged, skipped, warned, shards, cause, run, outcome, sqlstate, message, started_at, finished_at)"
+		" SELECT id, version, 'run', 0, 0, 0, 0, 0, 0, 0, 0, 0, '{}', $2, $3, $4, $5, $6, $3, clock_timestamp()"
+		" FROM ingest._pipeline WHERE id = $1 AND ($4 <> 'cancelled' OR NOT enabled)",
+		6, {INT4OID, TEXTOID, TIMESTAMPTZOID, TEXTOID, TEXTOID, TEXTOID}
+	};
+	Datum		values[6] = {Int32GetDatum(pipeline_id)};
+	bool		nulls[6] = {false, false, false, false, err == NULL, err == NULL || err->message == NULL};
+
+	ingest_spi_begin();
+	values[1] = CStringGetTextDatum(cause_names[cause]);
+	values[2] = TimestampTzGetDatum(run);
+	values[3] = CStringGetTextDatum(outcome_names[outcome]);
+	if (err)
+		values[4] = CStringGetTextDatum(unpack_sql_state(err->sqlstate));
+	if (err && err->message)
+		values[5] = CStringGetTextDatum(err->message);
 	ingest_spi_run(&insert, values, nulls);
 	ingest_spi_end();
 }

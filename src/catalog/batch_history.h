@@ -7,6 +7,7 @@
 
 #include "postgres.h"
 
+#include "core/error.h"
 #include "datatype/timestamp.h"
 
 /* Rows, but for messages and bytes.  read = written + rejected + dropped + merged + skipped. */
@@ -25,6 +26,25 @@ typedef struct IngestCounts
 
 extern void ingest_counts_add(IngestCounts *to, const IngestCounts *from);
 
+/* Why a run began; a stream has none. */
+typedef enum IngestCause
+{
+	INGEST_CAUSE_STREAM,
+	INGEST_CAUSE_SCHEDULE,
+	INGEST_CAUSE_AFTER,
+	INGEST_CAUSE_MANUAL,
+	INGEST_CAUSE_REPLAY,
+	INGEST_CAUSE_BACKFILL
+} IngestCause;
+
+typedef enum IngestOutcome
+{
+	INGEST_OUTCOME_DONE,
+	INGEST_OUTCOME_FAILED,
+	INGEST_OUTCOME_TIMEOUT,
+	INGEST_OUTCOME_CANCELLED
+} IngestOutcome;
+
 typedef struct IngestBatchRecord
 {
 	int32		pipeline_id;
@@ -34,6 +54,8 @@ typedef struct IngestBatchRecord
 	const char *lane;
 	IngestCounts counts;
 	char	   *shards;			/* JSON text: {"0": ["from", "to"]} */
+	IngestCause cause;
+	TimestampTz run;			/* when the run began; 0: none */
 	TimestampTz started_at;
 } IngestBatchRecord;
 
@@ -45,6 +67,14 @@ extern int64 ingest_batch_next_id(void);
  * up, so that the batch does not commit.  xact: in
  */
 extern void ingest_batch_record(int64 id, const IngestBatchRecord *record);
+
+/*
+ * A run that has ended without a batch to tell of it: nothing was there, or it
+ * failed.  A pipeline that is gone, or, for CANCELLED, that was not stopped but
+ * halted, is passed over.  err: or NULL.  xact: in.  raises: yes
+ */
+extern void ingest_batch_record_run(int32 pipeline_id, TimestampTz run, IngestCause cause,
+									IngestOutcome outcome, const IngestError *err);
 
 /* Rejected and read rows of the last "window" rows since the pipeline was last started. */
 extern void ingest_batch_error_rate(int32 pipeline_id, int64 window, int64 *read, int64 *rejected);

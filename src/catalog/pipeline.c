@@ -31,7 +31,7 @@ static const char *const on_null_names[] = {"skip", "reject", "row", NULL};
 static const char *const mode_names[] = {"append", "upsert", "replace", NULL};
 static const char *const on_delete_names[] = {"delete", "mark", "ignore", NULL};
 static const char *const null_cursor_names[] = {"stop", "skip", "include", NULL};
-static const char *const late_commits_names[] = {"wait", "ignore", NULL};
+static const char *const late_commits_names[] = {"wait", "writers", "ignore", NULL};
 static const char *const catch_up_names[] = {"once", "skip", "all", NULL};
 static const char *const violation_names[] = {"reject", "drop", "warn", "fail", NULL};
 
@@ -99,7 +99,7 @@ const IngestOptionDef ingest_pipeline_options[] = {
 	OPTION("null_cursor", INGEST_OPTION_ENUM, null_cursor, "stop", 0, 0, null_cursor_names,
 		   "Rows whose cursor is null or infinite stop the pipeline, are not read, or are read in every run.", NULL),
 	OPTION("late_commits", INGEST_OPTION_ENUM, late_commits, "wait", 0, 0, late_commits_names,
-		   "Wait until transactions have ended that could still commit rows below the cursor, or not.", NULL),
+		   "Wait until transactions have ended that could still commit rows below the cursor, only for those that already write the table, or not.", NULL),
 	OPTION("rows_per_second", INGEST_OPTION_INT, rows_per_second, "0", 0, 1e9, NULL,
 		   "Rows of a relation read a second at most; 0: no limit.", NULL),
 	OPTION("poll_interval", INGEST_OPTION_MS, poll_interval, "10s", 10, INT_MAX, NULL,

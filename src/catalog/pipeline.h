@@ -74,6 +74,7 @@ typedef enum IngestNullCursor
 typedef enum IngestLateCommits
 {
 	INGEST_LATE_WAIT,			/* for transactions that may commit rows below the cursor */
+	INGEST_LATE_WRITERS,		/* for those only that have begun to write the table */
 	INGEST_LATE_IGNORE
 } IngestLateCommits;
 

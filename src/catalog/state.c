@@ -10,6 +10,7 @@
 #include "catalog/pg_type.h"
 #include "catalog/state.h"
 #include "core/spi.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
@@ -226,20 +227,54 @@ ingest_state_accepts_fewer(int32 pipeline_id)
 	return run_for_number(&statement, &id, NULL) != 0;
 }
 
+static Datum
+number_array(const int64 *numbers, int n)
+{
+	Datum	   *elements = palloc(sizeof(Datum) * Max(n, 1));
+
+	for (int i = 0; i < n; i++)
+		elements[i] = Int64GetDatum(numbers[i]);
+	return PointerGetDatum(construct_array(elements, n, INT8OID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+}
+
 void
-ingest_state_next_run(int32 pipeline_id, TimestampTz next_run)
+ingest_state_run_ended(int32 pipeline_id, const IngestRunEnd *end)
 {
 	static IngestStatement statement = {
-		"INSERT INTO ingest._state (pipeline_id, next_run)"
-		" SELECT id, $2 FROM ingest._pipeline WHERE id = $1"
-		" ON CONFLICT (pipeline_id) DO UPDATE SET next_run = excluded.next_run",
-		2, {INT4OID, TIMESTAMPTZOID}
+		"INSERT INTO ingest._state AS s (pipeline_id, next_run, last_run, runs, seen)"
+		" SELECT id, $2, CASE WHEN $4 THEN $3 END, $4::integer, $5 FROM ingest._pipeline WHERE id = $1"
+		" ON CONFLICT (pipeline_id) DO UPDATE SET"
+		" next_run = CASE WHEN $6 THEN s.next_run ELSE excluded.next_run END,"
+		" last_run = coalesce(excluded.last_run, s.last_run), runs = s.runs + excluded.runs,"
+		" seen = coalesce(excluded.seen, s.seen),"
+		" asked_at = CASE WHEN s.asked_at > $3 AND $4 THEN s.asked_at END,"
+		" attempts = CASE WHEN $4 THEN s.attempts ELSE 0 END,"
+		" retry_at = CASE WHEN $4 THEN s.retry_at END",
+		6, {INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID, BOOLOID, INT8ARRAYOID, BOOLOID}
 	};
-	Datum		values[2] = {Int32GetDatum(pipeline_id), TimestampTzGetDatum(next_run)};
+	Datum		values[6] = {
+		Int32GetDatum(pipeline_id), TimestampTzGetDatum(end->next_run),
+		TimestampTzGetDatum(end->started), BoolGetDatum(end->completed)
+	};
+	bool		nulls[6] = {false, end->next_run == DT_NOEND || end->next_run == 0, false, false, end->seen == NULL, false};
 
 	ingest_spi_begin();
-	ingest_spi_run(&statement, values, NULL);
+	if (end->seen)
+		values[4] = number_array(end->seen, end->nseen);
+	values[5] = BoolGetDatum(end->next_run == 0);
+	ingest_spi_run(&statement, values, nulls);
 	ingest_spi_end();
+}
+
+void
+ingest_state_ask(int32 pipeline_id)
+{
+	static IngestStatement statement = {
+		"UPDATE ingest._state SET asked_at = clock_timestamp(), retry_at = NULL WHERE pipeline_id = $1",
+		1, {INT4OID}
+	};
+
+	run_for_pipeline(&statement, pipeline_id);
 }
 
 int

@@ -49,8 +49,20 @@ extern void ingest_state_clear(int32 pipeline_id);
 extern void ingest_state_accept_fewer(int32 pipeline_id, bool accept);
 extern bool ingest_state_accepts_fewer(int32 pipeline_id);
 
-/* A scheduled run is done; the next is due then. */
-extern void ingest_state_next_run(int32 pipeline_id, TimestampTz next_run);
+/* How a run has ended. */
+typedef struct IngestRunEnd
+{
+	bool		completed;		/* all was read; else it was given up, and its error stays */
+	TimestampTz started;
+	TimestampTz next_run;		/* DT_NOEND: not by the clock; 0: as it was */
+	const int64 *seen;			/* counters of the upstream pipelines, or NULL */
+	int			nseen;
+} IngestRunEnd;
+
+extern void ingest_state_run_ended(int32 pipeline_id, const IngestRunEnd *end);
+
+/* Somebody asks for a run. */
+extern void ingest_state_ask(int32 pipeline_id);
 
 /*
  * A worker of the pipeline died: hold the pipeline back until retry_at, or, after

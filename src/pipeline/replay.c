@@ -191,6 +191,7 @@ record_replay(Replay *replay, const IngestAttempt *att, int64 batch_id, Timestam
 		.lane = att->lane->name,
 		.counts = att->counts,
 		.shards = "{}",
+		.cause = INGEST_CAUSE_REPLAY,
 		.started_at = started_at
 	};
 

@@ -216,6 +216,13 @@ ingest_run_close(IngestRun *run)
 	MemoryContextDelete(run->mcxt);
 }
 
+void
+ingest_run_set_cause(IngestRun *run, IngestCause cause, TimestampTz began)
+{
+	run->cause = cause;
+	run->began = began;
+}
+
 const IngestPipeline *
 ingest_run_pipeline(const IngestRun *run)
 {

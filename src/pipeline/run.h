@@ -19,6 +19,8 @@ struct IngestRun
 	MemoryContext error_mcxt;	/* strings of the last error */
 	int32		pipeline_id;
 	int32		ordinal;		/* of the workers; -1: alone */
+	IngestCause cause;
+	TimestampTz began;			/* 0: a stream */
 
 	IngestPrepared *prepared;
 	IngestPrepared *opened;		/* what the source was opened with; often the same */

@@ -262,6 +262,8 @@ record_batch(IngestRun *run, Turn *turn, int64 batch_id)
 		.lane = ingest_load_choose(run->prepared->pl, NULL)->name,
 		.counts = turn->counts,
 		.shards = describe_moves(run, turn),
+		.cause = run->cause,
+		.run = run->began,
 		.started_at = turn->started_at
 	};
 

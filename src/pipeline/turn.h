@@ -29,6 +29,9 @@ typedef struct IngestRun IngestRun;
  */
 extern IngestRun *ingest_run_open(int32 pipeline_id, int32 ordinal, MemoryContext parent);
 
+/* Why there is this run, and when it began (0: it is a stream's), for the history.  raises: no */
+extern void ingest_run_set_cause(IngestRun *run, IngestCause cause, TimestampTz began);
+
 extern const IngestPipeline *ingest_run_pipeline(const IngestRun *run);
 extern IngestSource *ingest_run_source(const IngestRun *run);
 extern IngestBatch *ingest_run_batch(const IngestRun *run);

@@ -512,7 +512,7 @@ draw_bound(RelationSource *src)
 	if (!ingest_relation_find_cursor(plan, &query, true, &greatest))
 		return false;
 	keep_values(src, &src->position.until, &greatest);
-	running = ingest_relation_running();
+	running = ingest_relation_running(plan->written);
 	src->position.running = running ? keep(src, running) : NULL;
 	src->late_since = ingest_clock_ms();
 	return true;

@@ -52,6 +52,7 @@ typedef struct IngestRelationPlan
 	bool		knows_infinity; /* as PostgreSQL does */
 	bool		by_xid;			/* the first column of the cursor is an xid8 */
 	bool		wait_late;		/* wait for transactions that may commit below the cursor */
+	List	   *written;		/* of these, by OID of what they have locked; NIL: all that run */
 	IngestCursorColumn *cursor; /* NULL when it is read whole */
 	int			ncursor;
 	IngestCursorColumn *key;	/* of the rows, in the relation; NULL without */
@@ -101,9 +102,10 @@ extern char *ingest_relation_end_text(int64 pass);
 
 /*
  * The transactions of this database that run now, but for this one, as text, or
- * NULL: there are none.  mcxt: current.  xact: in.  raises: yes
+ * NULL: there are none; when relations are given, those only that have locked one
+ * for writing.  mcxt: current.  xact: in.  raises: yes
  */
-extern char *ingest_relation_running(void);
+extern char *ingest_relation_running(const List *written);
 
 /* Those of the list that still run, likewise. */
 extern char *ingest_relation_still_running(const char *running);

@@ -9,6 +9,11 @@
  * any more, for those that began later draw greater values.  Looking takes no
  * lock, and nothing is held while they are waited for.
  *
+ * Which transactions matter: a column that takes the time of day may be filled with
+ * the time at which its transaction began, so any may write something old.  A number
+ * from a sequence is drawn by one that has locked the table to insert into it, or
+ * the sequence, which nextval() keeps locked: others do not matter.
+ *
  * A list is text: "4/1283 5/77 x99 since 7321", virtual transactions (a backend
  * and its count of transactions) and prepared ones (x and the number of the
  * transaction), and when the server was started: a restart ends all but those
@@ -65,14 +70,36 @@ finish_list(StringInfo list)
 	return list->data;
 }
 
-char *
-ingest_relation_running(void)
+/* Those that hold a lock of writers. */
+static void
+append_writers(StringInfo list, Oid relid)
 {
-	StringInfoData list;
+	LOCKTAG		tag;
 	VirtualTransactionId *vxids;
 	int			n;
 
+	SET_LOCKTAG_RELATION(tag, MyDatabaseId, relid);
+	vxids = GetLockConflicts(&tag, ShareLock, &n);
+	for (int i = 0; i < n; i++)
+		if (VirtualTransactionIdIsRecoveredPreparedXact(vxids[i]))
+			appendStringInfo(list, "x%u ", vxids[i].localTransactionId);
+		else
+			append_virtual(list, vxids[i]);
+}
+
+char *
+ingest_relation_running(const List *written)
+{
+	StringInfoData list;
+	VirtualTransactionId *vxids;
+	const ListCell *lc;
+	int			n;
+
 	initStringInfo(&list);
+	foreach(lc, written)
+		append_writers(&list, lfirst_oid(lc));
+	if (written != NIL)
+		return finish_list(&list);
 	vxids = GetCurrentVirtualXIDs(InvalidTransactionId, false, false, NO_WRITERS, &n);
 	for (int i = 0; i < n; i++)
 		append_virtual(&list, vxids[i]);

@@ -24,6 +24,7 @@
 #include "rewrite/rewriteHandler.h"
 #include "source/relation.h"
 #include "utils/builtins.h"
+#include "utils/fmgroids.h"
 #include "utils/datetime.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
@@ -284,6 +285,42 @@ check_unique(Relation rel, const IngestRelationPlan *plan)
 			 errhint("Add a unique column, such as cursor => 'updated_at, id', or name the \"key\" of the rows.")));
 }
 
+/* ---- who may commit late ---- */
+
+/* The sequence that nextval() of a default draws from. */
+static bool
+find_sequence(Node *node, void *context)
+{
+	List	  **sequences = context;
+
+	if (node == NULL)
+		return false;
+	if (IsA(node, NextValueExpr))
+		*sequences = lappend_oid(*sequences, ((NextValueExpr *) node)->seqid);
+	if (IsA(node, FuncExpr) && ((FuncExpr *) node)->funcid == F_NEXTVAL &&
+		IsA(linitial(((FuncExpr *) node)->args), Const))
+		*sequences = lappend_oid(*sequences,
+								 DatumGetObjectId(linitial_node(Const, ((FuncExpr *) node)->args)->constvalue));
+	return expression_tree_walker(node, find_sequence, context);
+}
+
+/*
+ * What a transaction has locked that may commit rows below the cursor; NIL: that
+ * cannot be told.
+ */
+static List *
+find_written(Relation rel, const IngestRelationPlan *plan)
+{
+	List	   *written = NIL;
+
+	if (rel->rd_rel->relkind != RELKIND_RELATION && rel->rd_rel->relkind != RELKIND_PARTITIONED_TABLE)
+		return NIL;
+	(void) find_sequence(build_column_default(rel, plan->cursor[0].attnum), &written);
+	if (written == NIL && plan->options->late_commits == INGEST_LATE_WAIT)
+		return NIL;
+	return list_concat(written, find_all_inheritors(RelationGetRelid(rel), AccessShareLock, NULL));
+}
+
 /* ---- the definition ---- */
 
 static void
@@ -410,7 +447,9 @@ ingest_relation_prepare(const IngestSourceRelation *source)
 	check_overlap(plan);
 	find_horizon(rel, plan);
 	plan->wait_late = plan->local && plan->ncursor > 0 && !plan->by_xid &&
-		source->reading->late_commits == INGEST_LATE_WAIT;
+		source->reading->late_commits != INGEST_LATE_IGNORE;
+	if (plan->wait_late)
+		plan->written = find_written(rel, plan);
 	table_close(rel, AccessShareLock);
 	return plan;
 }

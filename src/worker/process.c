@@ -209,6 +209,9 @@ allocate_entry(const IngestProcessRequest *request)
 			process->role = request->role;
 			process->pipeline_id = request->pipeline_id;
 			process->ordinal = request->ordinal;
+			process->cause = request->cause;
+			process->run = request->run;
+			process->followed = process->progressed = false;
 			process->started_at = GetCurrentTimestamp();
 			process->started_ms = ingest_clock_ms();
 			process->result = INGEST_RESULT_NONE;

@@ -21,6 +21,7 @@
 
 #include "postgres.h"
 
+#include "catalog/batch_history.h"
 #include "core/compat.h"
 #include "datatype/timestamp.h"
 #include "nodes/pg_list.h"
@@ -61,6 +62,7 @@ typedef enum IngestResult
 	INGEST_RESULT_STOPPED,		/* it should not run any more */
 	INGEST_RESULT_HALTED,		/* the reason is in ingest._state */
 	INGEST_RESULT_DRAINED,		/* a scheduled run is done */
+	INGEST_RESULT_GAVE_UP,		/* it has failed as often as it may */
 	INGEST_RESULT_YIELDED,		/* somebody else's turn */
 	INGEST_RESULT_ABSENT		/* supervisor: nothing to do in this database */
 } IngestResult;
@@ -79,6 +81,8 @@ typedef struct IngestProcess
 	int32		ordinal;
 	TimestampTz started_at;
 	int64		started_ms;		/* the same by ingest_clock_ms(), which all processes share */
+	IngestCause cause;			/* of its run */
+	TimestampTz run;			/* when that began; 0: it is a stream's */
 	IngestResult result;
 	bool		terminated;		/* we sent it SIGTERM */
 
@@ -86,6 +90,10 @@ typedef struct IngestProcess
 	volatile bool look;			/* something may have changed */
 	volatile bool stop;			/* end after this turn */
 	volatile bool yield;		/* the same, but it may come back later */
+
+	/* Of a stream: others run after it, and shall be told when it has committed. */
+	volatile bool followed;
+	volatile bool progressed;
 
 	/* Written by the process alone, read by anybody. */
 	volatile IngestPhase phase;
@@ -128,6 +136,8 @@ typedef struct IngestProcessRequest
 	Oid			role;
 	int32		pipeline_id;
 	int32		ordinal;
+	IngestCause cause;
+	TimestampTz run;
 } IngestProcessRequest;
 
 /*

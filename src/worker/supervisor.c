@@ -14,14 +14,12 @@
 
 #include "access/xact.h"
 #include "catalog/pg_type.h"
-#include "catalog/pipeline.h"
 #include "catalog/state.h"
 #include "core/clock.h"
 #include "core/compat.h"
 #include "core/guc.h"
 #include "core/spi.h"
 #include "miscadmin.h"
-#include "nodes/bitmapset.h"
 #include "pgstat.h"
 #include "storage/latch.h"
 #include "utils/builtins.h"
@@ -29,10 +27,10 @@
 #include "utils/memutils.h"
 #include "storage/ipc.h"
 #include "utils/timestamp.h"
+#include "worker/agenda.h"
 #include "worker/backoff.h"
 #include "worker/marker.h"
 #include "worker/process.h"
-#include "worker/schedule.h"
 #include "worker/session.h"
 
 /* Looks at the catalogs at least this often, for what nobody has told it. */
@@ -52,27 +50,10 @@
 #define UPKEEP_MAX_MS		600000
 #define UPKEEP_MIN_MS		60000
 
-typedef struct Pipeline
-{
-	int32		id;				/* hash key */
-	bool		wanted;			/* as of the last look */
-	NameData	name;
-	Oid			owner;
-	int			workers;
-	IngestSchedule schedule;
-	TimestampTz retry_at;		/* 0: need not wait */
-	TimestampTz next_run;		/* 0: now */
-
-	bool		running;		/* a run has begun, and not all its workers are done */
-	TimestampTz run_started;
-	Bitmapset  *drained;		/* workers that are done with this run */
-	int64		waiting_since;	/* by ingest_clock_ms(): some worker of it has no slot; 0: none */
-} Pipeline;
-
 /* A worker that should run and does not. */
 typedef struct Candidate
 {
-	Pipeline   *pipeline;
+	IngestAgendaItem *item;
 	int			ordinal;
 } Candidate;
 
@@ -86,12 +67,12 @@ typedef struct Ended
 	bool		on_purpose;		/* it was told to */
 } Ended;
 
-static HTAB *pipelines;
 static BackgroundWorkerHandle **handles;	/* by entry; NULL: not registered by us */
 static int64 *stop_since;		/* by entry: when it was asked to stop, by ingest_clock_ms() */
 static MemoryContext round_mcxt;
 
 static TimestampTz next_upkeep;
+static int64 upkeep_interval;	/* ms; 0: there is nothing to see to */
 static int64 wake_at;			/* the next thing that is due, by ingest_clock_ms() */
 
 /* No free process slot: when to try again, and when to complain again. */
@@ -111,12 +92,6 @@ static void
 wake_for(TimestampTz at, TimestampTz now)
 {
 	wake_no_later_than(ingest_clock_ms() + TimestampDifferenceMilliseconds(now, at));
-}
-
-static Pipeline *
-find_pipeline(int32 id)
-{
-	return hash_search(pipelines, &id, HASH_FIND, NULL);
 }
 
 /* ---- workers that ended ---- */
@@ -178,66 +153,65 @@ collect_processes(void)
 	return ended;
 }
 
-/* All its workers have read what there was. */
-static void
-finish_run(Pipeline *pl)
-{
-	TimestampTz now = GetCurrentTimestamp();
-
-	pl->running = false;
-	bms_free(pl->drained);
-	pl->drained = NULL;
-	pl->next_run = ingest_schedule_next(&pl->schedule, pl->next_run ? pl->next_run : pl->run_started, now);
-	ingest_state_next_run(pl->id, pl->next_run);
-}
-
-static void
-note_drained(Pipeline *pl, int ordinal)
-{
-	MemoryContext oldcontext;
-
-	if (pl->schedule.kind == INGEST_SCHEDULE_CONTINUOUS || !pl->running)
-		return;
-	oldcontext = MemoryContextSwitchTo(TopMemoryContext);
-	pl->drained = bms_add_member(pl->drained, ordinal);
-	MemoryContextSwitchTo(oldcontext);
-	if (bms_num_members(pl->drained) >= pl->workers)
-		finish_run(pl);
-}
-
 /* It did not say why: terminated by somebody, or an error that ends a session. */
 static void
-note_failure(const Ended *ended)
+note_failure(IngestAgendaItem *item, const Ended *ended)
 {
-	TimestampTz retry_at;
-	int			attempts = ingest_state_attempts(ended->pipeline_id, &retry_at);
 	IngestError err;
 
 	ingest_error_set(&err, INGEST_ERROR_TRANSIENT, ERRCODE_ADMIN_SHUTDOWN,
 					 "worker %d of the pipeline ended unexpectedly", ended->ordinal);
 	ingest_error_hint(&err, "The server log says why.");
-	retry_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
-										   ingest_backoff_next(attempts + 1, 0));
-	(void) ingest_state_retry(ended->pipeline_id, &err, retry_at);
+	ingest_agenda_failed(item, &err, INGEST_OUTCOME_FAILED);
 }
 
-/* xact: in */
-static void
+/* xact: in.  Returns the pipelines of which something is new, by their numbers. */
+static List *
 judge_ended(List *ended)
 {
+	List	   *changed = NIL;
 	ListCell   *cell;
 
 	foreach(cell, ended)
 	{
 		const Ended *e = lfirst(cell);
-		Pipeline   *pl = find_pipeline(e->pipeline_id);
+		IngestAgendaItem *item = ingest_agenda_find(e->pipeline_id);
 
-		if (e->kind != INGEST_PROCESS_WORKER || pl == NULL)
+		if (e->kind != INGEST_PROCESS_WORKER || item == NULL)
 			continue;
+		changed = list_append_unique_int(changed, item->id);
 		if (e->result == INGEST_RESULT_DRAINED)
-			note_drained(pl, e->ordinal);
+		{
+			ingest_agenda_drained(item, e->ordinal);
+			if (!item->running)
+				changed = ingest_agenda_add_followers(changed, item->id);
+		}
+		else if (e->result == INGEST_RESULT_GAVE_UP)
+			ingest_agenda_given_up(item);
 		else if (e->result == INGEST_RESULT_NONE && !e->on_purpose)
-			note_failure(e);
+			note_failure(item, e);
+	}
+	return changed;
+}
+
+/* Runs that have taken too long, and whose workers have left.  xact: in */
+static void
+judge_timeouts(void)
+{
+	HASH_SEQ_STATUS scan;
+	IngestAgendaItem *item;
+
+	ingest_agenda_begin(&scan);
+	while ((item = ingest_agenda_next(&scan)) != NULL)
+	{
+		IngestError err;
+
+		if (!item->timing_out || item->live != NULL)
+			continue;
+		ingest_error_set(&err, INGEST_ERROR_TRANSIENT, ERRCODE_QUERY_CANCELED,
+						 "the run took longer than its timeout");
+		ingest_error_hint(&err, "Set the option \"timeout\" higher, or let it read less at a time.");
+		ingest_agenda_failed(item, &err, INGEST_OUTCOME_TIMEOUT);
 	}
 }
 
@@ -265,167 +239,6 @@ judge_crashes(void)
 }
 
 /* ---- looking ---- */
-
-static TimestampTz
-read_timestamp(uint64 row, const char *column)
-{
-	bool		isnull;
-	Datum		value = ingest_spi_value(row, column, &isnull);
-
-	return isnull ? 0 : DatumGetTimestampTz(value);
-}
-
-/* A row of _pipeline and what belongs to it. */
-typedef struct Row
-{
-	int32		id;
-	char	   *name;
-	Oid			owner;
-	char	   *schedule;
-	char	   *workers;
-	TimestampTz retry_at;
-	TimestampTz next_run;
-	bool		role_exists;
-	bool		may_login;
-	bool		may_connect;
-} Row;
-
-/* Pipelines that are to run in this database. */
-static List *
-read_rows(void)
-{
-	static IngestStatement find = {
-		"SELECT p.id, p.name, p.owner::oid AS owner, p.schedule, p.options ->> 'workers' AS workers,"
-		" s.retry_at, s.next_run, r.oid IS NOT NULL AS role_exists, r.rolcanlogin AS may_login,"
-		" has_database_privilege(r.oid, current_database(), 'CONNECT') AS may_connect"
-		" FROM ingest._pipeline p"
-		" LEFT JOIN ingest._state s ON s.pipeline_id = p.id"
-		" LEFT JOIN pg_catalog.pg_roles r ON r.oid = p.owner"
-		" WHERE p.enabled AND p.home = $1 AND s.halt IS NULL ORDER BY p.id",
-		1, {TEXTOID}
-	};
-	MemoryContext mcxt = CurrentMemoryContext;
-	Datum		home = CStringGetTextDatum(ingest_pipeline_home());
-	List	   *rows = NIL;
-	uint64		nrows;
-
-	ingest_spi_begin();
-	nrows = ingest_spi_run(&find, &home, NULL);
-	for (uint64 i = 0; i < nrows; i++)
-	{
-		Row		   *row = MemoryContextAllocZero(mcxt, sizeof(Row));
-		MemoryContext oldcontext;
-
-		row->id = (int32) ingest_spi_int64(i, "id", 0);
-		row->name = ingest_spi_text(i, "name", mcxt);
-		row->owner = (Oid) ingest_spi_int64(i, "owner", InvalidOid);
-		row->schedule = ingest_spi_text(i, "schedule", mcxt);
-		row->workers = ingest_spi_text(i, "workers", mcxt);
-		row->retry_at = read_timestamp(i, "retry_at");
-		row->next_run = read_timestamp(i, "next_run");
-		row->role_exists = ingest_spi_bool(i, "role_exists", false);
-		row->may_login = ingest_spi_bool(i, "may_login", false);
-		row->may_connect = ingest_spi_bool(i, "may_connect", false);
-		oldcontext = MemoryContextSwitchTo(mcxt);
-		rows = lappend(rows, row);
-		MemoryContextSwitchTo(oldcontext);
-	}
-	ingest_spi_end();
-	return rows;
-}
-
-static void
-break_pipeline(const Row *row, int sqlstate, const char *message, const char *hint)
-{
-	IngestError err;
-
-	ingest_error_set(&err, INGEST_ERROR_CONFIG, sqlstate, "%s", message);
-	ingest_error_hint(&err, "%s", hint);
-	ingest_state_halt(row->id, INGEST_HALT_BROKEN, &err);
-	ereport(LOG,
-			(errcode(sqlstate),
-			 errmsg("ingest pipeline \"%s\" cannot run: %s", row->name, message)));
-}
-
-/* False: the worker could not log in. */
-static bool
-check_login(const Row *row)
-{
-	if (!row->role_exists)
-		break_pipeline(row, ERRCODE_UNDEFINED_OBJECT, "its owner does not exist",
-					   "Give it another owner with ingest.alter_pipeline(), then ingest.start().");
-	else if (!row->may_login)
-		break_pipeline(row, ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION,
-					   "its owner is not permitted to log in",
-					   "Workers log in as the pipeline's owner: ALTER ROLE ... LOGIN, then ingest.start().");
-	else if (!row->may_connect)
-		break_pipeline(row, ERRCODE_INSUFFICIENT_PRIVILEGE,
-					   "its owner has no CONNECT privilege on this database",
-					   "GRANT CONNECT ON DATABASE ... TO the owner, then ingest.start().");
-	else
-		return true;
-	return false;
-}
-
-/* What was checked when it was written may have come from a dump, or by hand. */
-static bool
-check_schedule(const Row *row, IngestSchedule *schedule)
-{
-	if (ingest_schedule_find(row->schedule, schedule))
-		return true;
-	break_pipeline(row, ERRCODE_INVALID_PARAMETER_VALUE, "its schedule cannot be understood",
-				   "Set another with ingest.alter_pipeline(), then ingest.start().");
-	return false;
-}
-
-static void
-note_pipeline(const Row *row)
-{
-	long		workers = row->workers ? strtol(row->workers, NULL, 10) : 1;
-	IngestSchedule schedule;
-	Pipeline   *pl;
-	bool		found;
-
-	if (!check_login(row) || !check_schedule(row, &schedule))
-		return;
-	pl = hash_search(pipelines, &row->id, HASH_ENTER, &found);
-	if (!found)
-	{
-		memset(pl, 0, sizeof(*pl));
-		pl->id = row->id;
-	}
-	pl->wanted = true;
-	namestrcpy(&pl->name, row->name);
-	pl->owner = row->owner;
-	pl->workers = Min(Max(workers, 1), 256);
-	pl->schedule = schedule;
-	pl->retry_at = row->retry_at;
-	pl->next_run = row->next_run;
-}
-
-/* xact: in */
-static void
-read_pipelines(void)
-{
-	HASH_SEQ_STATUS status;
-	Pipeline   *pl;
-	ListCell   *cell;
-
-	hash_seq_init(&status, pipelines);
-	while ((pl = hash_seq_search(&status)) != NULL)
-		pl->wanted = false;
-
-	foreach(cell, read_rows())
-		note_pipeline(lfirst(cell));
-
-	hash_seq_init(&status, pipelines);
-	while ((pl = hash_seq_search(&status)) != NULL)
-		if (!pl->wanted)
-		{
-			bms_free(pl->drained);
-			hash_search(pipelines, &pl->id, HASH_REMOVE, NULL);
-		}
-}
 
 /* Is this still a database to work in?  xact: in */
 static bool
@@ -488,9 +301,60 @@ see_it_end(int index, IngestProcess *process, int64 now)
 static bool
 should_run(const IngestProcess *process)
 {
-	const Pipeline *pl = find_pipeline(process->pipeline_id);
+	const IngestAgendaItem *item = ingest_agenda_find(process->pipeline_id);
 
-	return pl && pl->wanted && process->ordinal < pl->workers && process->role == pl->owner;
+	return item && process->ordinal < item->workers && process->role == item->owner && !item->timing_out;
+}
+
+/* Which workers have a process, before anything is decided. */
+static void
+count_live(void)
+{
+	MemoryContext oldcontext = MemoryContextSwitchTo(TopMemoryContext);
+	HASH_SEQ_STATUS scan;
+	IngestAgendaItem *item;
+
+	ingest_agenda_begin(&scan);
+	while ((item = ingest_agenda_next(&scan)) != NULL)
+	{
+		bms_free(item->live);
+		item->live = NULL;
+	}
+	ingest_process_lock(false);
+	for (int i = 0; i < ingest_process_count(); i++)
+	{
+		IngestProcess *process = ingest_process_get(i);
+
+		if (!is_ours(process) || process->kind != INGEST_PROCESS_WORKER ||
+			(item = ingest_agenda_find(process->pipeline_id)) == NULL)
+			continue;
+		item->live = bms_add_member(item->live, process->ordinal);
+		if (process->run != 0)
+			ingest_agenda_adopt_run(item, process->cause, process->run);
+	}
+	ingest_process_unlock();
+	MemoryContextSwitchTo(oldcontext);
+}
+
+/* Runs that take too long are to end. */
+static void
+review_timeouts(void)
+{
+	HASH_SEQ_STATUS scan;
+	IngestAgendaItem *item;
+
+	ingest_agenda_begin(&scan);
+	while ((item = ingest_agenda_next(&scan)) != NULL)
+	{
+		int64		left = ingest_agenda_time_left(item);
+
+		if (left == PG_INT64_MAX || item->timing_out)
+			continue;
+		if (left <= 0)
+			item->timing_out = true;
+		else
+			wake_no_later_than(ingest_clock_ms() + left);
+	}
 }
 
 /* Returns how many worker entries are in use.  changed: somebody has committed something. */
@@ -508,6 +372,7 @@ review_workers(bool changed)
 		if (!is_ours(process) || process->kind != INGEST_PROCESS_WORKER)
 			continue;
 		in_use++;
+		process->followed = ingest_agenda_is_followed(process->pipeline_id);
 		if (!should_run(process) && !process->stop)
 		{
 			process->stop = true;
@@ -561,28 +426,6 @@ has_entry(IngestProcessKind kind, int32 pipeline_id, int ordinal)
 	return found;
 }
 
-/* Is it time for this pipeline?  A run that has begun goes on. */
-static bool
-is_due(Pipeline *pl, TimestampTz now)
-{
-	if (!ingest_backoff_is_over(pl->retry_at, now))
-	{
-		wake_for(pl->retry_at, now);
-		return false;
-	}
-	if (pl->schedule.kind == INGEST_SCHEDULE_CONTINUOUS || pl->running)
-		return true;
-	pl->next_run = ingest_schedule_due(&pl->schedule, pl->next_run, now);
-	if (pl->next_run <= now)
-	{
-		pl->running = true;
-		pl->run_started = now;
-		return true;
-	}
-	wake_for(pl->next_run, now);
-	return false;
-}
-
 /* Who waits longest comes first; of several workers the first. */
 static int
 compare_candidates(const ListCell *a, const ListCell *b)
@@ -590,43 +433,54 @@ compare_candidates(const ListCell *a, const ListCell *b)
 	const Candidate *first = lfirst(a);
 	const Candidate *second = lfirst(b);
 
-	if (first->pipeline->waiting_since != second->pipeline->waiting_since)
-		return first->pipeline->waiting_since < second->pipeline->waiting_since ? -1 : 1;
+	if (first->item->due_since != second->item->due_since)
+		return first->item->due_since < second->item->due_since ? -1 : 1;
 	if (first->ordinal != second->ordinal)
 		return first->ordinal - second->ordinal;
-	return first->pipeline->id - second->pipeline->id;
+	return first->item->id - second->item->id;
+}
+
+/* The workers of a pipeline that is due and have no process. */
+static List *
+add_candidates(List *candidates, IngestAgendaItem *item)
+{
+	bool		waits = false;
+
+	for (int ordinal = 0; ordinal < item->workers; ordinal++)
+	{
+		Candidate  *candidate;
+
+		if (bms_is_member(ordinal, item->drained) || bms_is_member(ordinal, item->live))
+			continue;
+		candidate = palloc(sizeof(*candidate));
+		candidate->item = item;
+		candidate->ordinal = ordinal;
+		candidates = lappend(candidates, candidate);
+		waits = true;
+	}
+	if (!waits)
+		item->due_since = 0;
+	else if (item->due_since == 0)
+		item->due_since = ingest_clock_ms();
+	return candidates;
 }
 
 static List *
 find_candidates(TimestampTz now)
 {
-	HASH_SEQ_STATUS status;
-	Pipeline   *pl;
+	HASH_SEQ_STATUS scan;
+	IngestAgendaItem *item;
 	List	   *candidates = NIL;
 
-	hash_seq_init(&status, pipelines);
-	while ((pl = hash_seq_search(&status)) != NULL)
+	ingest_agenda_begin(&scan);
+	while ((item = ingest_agenda_next(&scan)) != NULL)
 	{
-		bool		waits = false;
-		bool		due = is_due(pl, now);
+		TimestampTz wake = DT_NOEND;
 
-		for (int ordinal = 0; due && ordinal < pl->workers; ordinal++)
-		{
-			Candidate  *candidate;
-
-			if (bms_is_member(ordinal, pl->drained) ||
-				has_entry(INGEST_PROCESS_WORKER, pl->id, ordinal))
-				continue;
-			candidate = palloc(sizeof(*candidate));
-			candidate->pipeline = pl;
-			candidate->ordinal = ordinal;
-			candidates = lappend(candidates, candidate);
-			waits = true;
-		}
-		if (!waits)
-			pl->waiting_since = 0;
-		else if (pl->waiting_since == 0)
-			pl->waiting_since = ingest_clock_ms();
+		if (ingest_agenda_is_due(item, now, &wake))
+			candidates = add_candidates(candidates, item);
+		else if (wake != DT_NOEND)
+			wake_for(wake, now);
 	}
 	list_sort(candidates, compare_candidates);
 	return candidates;
@@ -654,9 +508,11 @@ start_worker(const Candidate *candidate)
 	IngestProcessRequest request = {
 		.kind = INGEST_PROCESS_WORKER,
 		.database = MyDatabaseId,
-		.role = candidate->pipeline->owner,
-		.pipeline_id = candidate->pipeline->id,
-		.ordinal = candidate->ordinal
+		.role = candidate->item->owner,
+		.pipeline_id = candidate->item->id,
+		.ordinal = candidate->ordinal,
+		.cause = candidate->item->running ? candidate->item->cause : INGEST_CAUSE_STREAM,
+		.run = candidate->item->running ? candidate->item->run_started : 0
 	};
 
 	return start_process(&request);
@@ -822,12 +678,61 @@ check_extension(void)
 		leave(presence == INGEST_REPLACED ? INGEST_RESULT_STOPPED : INGEST_RESULT_ABSENT);
 }
 
+/* Pipelines that follow a stream which has committed something. */
+static List *
+add_followers_of_streams(List *ids)
+{
+	List	   *streams = NIL;
+	ListCell   *cell;
+
+	ingest_process_lock(false);
+	for (int i = 0; i < ingest_process_count(); i++)
+	{
+		IngestProcess *process = ingest_process_get(i);
+
+		if (is_ours(process) && process->kind == INGEST_PROCESS_WORKER && process->progressed)
+		{
+			process->progressed = false;
+			streams = list_append_unique_int(streams, process->pipeline_id);
+		}
+	}
+	ingest_process_unlock();
+	foreach(cell, streams)
+		ids = ingest_agenda_add_followers(ids, lfirst_int(cell));
+	return ids;
+}
+
+/*
+ * Everything is read anew when somebody has changed something, and now and then; else
+ * what the processes that have ended, and the streams, have changed.
+ */
+static void
+look(bool first, bool changed, List *ended)
+{
+	static int64 looked_at = 0;
+	int64		now = ingest_clock_ms();
+	List	   *ids;
+
+	if (first)
+		judge_crashes();
+	ids = judge_ended(ended);
+	if (first || changed || now - looked_at >= LOOK_INTERVAL_MS)
+	{
+		ingest_agenda_read();
+		looked_at = now;
+		upkeep_interval = read_upkeep_interval();
+	}
+	else
+		ingest_agenda_read_some(add_followers_of_streams(ids));
+	count_live();
+	judge_timeouts();
+}
+
 static void
 do_round(bool first)
 {
 	bool		changed = ingest_process_self->look;
 	List	   *ended;
-	int64		upkeep;
 	bool		open;
 
 	ingest_process_self->look = false;
@@ -836,19 +741,16 @@ do_round(bool first)
 	check_extension();
 	ingest_session_begin();
 	MemoryContextSwitchTo(round_mcxt);
-	if (first)
-		judge_crashes();
-	judge_ended(ended);
-	read_pipelines();
-	upkeep = read_upkeep_interval();
+	look(first, changed, ended);
 	open = is_open_database();
 	ingest_session_commit();
 	MemoryContextSwitchTo(round_mcxt);
 	if (!open)
 		leave(INGEST_RESULT_STOPPED);
 
+	review_timeouts();
 	start_workers(review_workers(changed));
-	start_upkeep(upkeep);
+	start_upkeep(upkeep_interval);
 }
 
 static void
@@ -872,9 +774,7 @@ wait_for_something(void)
 static void
 prepare_memory(void)
 {
-	HASHCTL		ctl = {.keysize = sizeof(int32), .entrysize = sizeof(Pipeline)};
-
-	pipelines = hash_create("ingest pipelines", 64, &ctl, HASH_ELEM | HASH_BLOBS);
+	ingest_agenda_init();
 	handles = MemoryContextAllocZero(TopMemoryContext, ingest_process_count() * sizeof(*handles));
 	stop_since = MemoryContextAllocZero(TopMemoryContext, ingest_process_count() * sizeof(*stop_since));
 	round_mcxt = AllocSetContextCreate(TopMemoryContext, "ingest round", ALLOCSET_DEFAULT_SIZES);

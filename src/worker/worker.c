@@ -67,7 +67,9 @@ typedef struct Worker
 	char	   *schedule;
 	IngestDrain *drain;			/* of a scheduled run, once it is assigned */
 	bool		continuous;
+	int64		batches;		/* committed by this run */
 
+	int64		retries;		/* of a run; -1: no limit */
 	int			attempts;		/* failures in a row */
 	int			quick_tries;
 	bool		unwell;			/* the state may show an error that is over */
@@ -128,6 +130,7 @@ adopt_definition(Worker *w)
 		w->name = MemoryContextStrdup(w->mcxt, pl->name);
 		show_name(w);
 	}
+	w->retries = pl->options.retries;
 	w->looked_at = ingest_clock_ms();
 }
 
@@ -169,6 +172,7 @@ open_run(Worker *w)
 		return;
 	ingest_session_begin();
 	w->run = ingest_run_open(w->id, w->ordinal, w->mcxt);
+	ingest_run_set_cause(w->run, ingest_process_self->cause, ingest_process_self->run);
 	ingest_session_commit();
 	MemoryContextSwitchTo(w->mcxt);
 	adopt_definition(w);
@@ -218,6 +222,18 @@ begin_note(void)
 	XactReadOnly = false;
 }
 
+/* What the history would not know of otherwise; a stream has no runs. */
+static void
+record_run(Worker *w, IngestOutcome outcome, const IngestError *err)
+{
+	if (ingest_process_self->run == 0)
+		return;
+	begin_note();
+	ingest_batch_record_run(w->id, ingest_process_self->run, ingest_process_self->cause, outcome, err);
+	ingest_session_commit();
+	MemoryContextSwitchTo(w->mcxt);
+}
+
 /* ---- going well ---- */
 
 /* The source answers: an error that is shown is over. */
@@ -241,9 +257,15 @@ note_batch(Worker *w, const IngestCounts *counts)
 	w->quick_tries = 0;
 	if (counts->messages == 0)
 		return;
+	w->batches++;
 	pg_atomic_write_u64(&self->batches, pg_atomic_read_u64(&self->batches) + 1);
 	pg_atomic_write_u64(&self->messages, pg_atomic_read_u64(&self->messages) + counts->messages);
 	pg_atomic_write_u64(&self->progress_at, (uint64) GetCurrentTimestamp());
+	if (w->continuous && self->followed)
+	{
+		self->progressed = true;
+		ingest_process_wake(self->parent);
+	}
 	if (w->unproven)
 	{
 		begin_note();
@@ -345,6 +367,8 @@ rest(Worker *w, pgsocket fd, long timeout, IngestError *err)
 		return false;
 	if (ingest_drain_is_done(w->drain, w->run) && ingest_run_batch(w->run)->nmessages == 0)
 	{
+		if (w->batches == 0)
+			record_run(w, INGEST_OUTCOME_DONE, NULL);
 		pgstat_report_stat(true);
 		ingest_process_exit(INGEST_RESULT_DRAINED);
 	}
@@ -466,6 +490,12 @@ retry_later(Worker *w, const IngestError *err)
 	w->attempts = ingest_state_retry(w->id, err, retry_at);
 	ingest_session_commit();
 	MemoryContextSwitchTo(w->mcxt);
+	record_run(w, INGEST_OUTCOME_FAILED, err);
+	if (ingest_process_self->run != 0 && w->retries >= 0 && w->attempts > w->retries)
+	{
+		ingest_error_report(err, LOG);
+		ingest_process_exit(INGEST_RESULT_GAVE_UP);
+	}
 	w->unwell = w->unproven = true;
 	/* That the source answers proves nothing while its messages are to come again. */
 	w->probation = w->failed_turn ? ingest_clock_ms() + delay + PROBATION_MS : 0;
@@ -501,6 +531,7 @@ halt(Worker *w, IngestHalt why, const IngestError *err)
 	ingest_state_halt(w->id, why, err);
 	ingest_session_commit();
 	MemoryContextSwitchTo(w->mcxt);
+	record_run(w, INGEST_OUTCOME_FAILED, err);
 	ingest_error_report(err, WARNING);
 	pgstat_report_stat(true);
 	ingest_process_exit(INGEST_RESULT_HALTED);
@@ -543,7 +574,7 @@ deal_with_error(Worker *w, const IngestError *err)
 void
 ingest_worker_main(Datum arg)
 {
-	Worker		w = {.unwell = true, .unproven = true};
+	Worker		w = {.unwell = true, .unproven = true, .retries = -1};
 	ErrorContextCallback context = {.callback = add_context, .arg = &w};
 
 	ingest_process_setup();
