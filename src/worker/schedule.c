@@ -432,7 +432,7 @@ ingest_schedule_due(const IngestSchedule *schedule, TimestampTz stored, Timestam
 	{
 		/* Further away than the next one from now: the clock was set back meanwhile. */
 		next = ingest_schedule_next(schedule, 0, now);
-		return Min(stored, next);
+		return stored <= next ? stored : first_due(schedule, now);
 	}
 	if (schedule->catch_up == INGEST_CATCH_UP_SKIP)
 	{

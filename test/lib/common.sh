@@ -5,7 +5,7 @@ pg_version=${INGEST_PG_VERSION:-15}
 export PG_CONFIG=${PG_CONFIG:-/usr/lib/postgresql/$pg_version/bin/pg_config}
 
 server_packages=("postgresql-$pg_version" "postgresql-server-dev-$pg_version" librdkafka-dev libcurl4-openssl-dev libssl-dev libxml2-dev gcc make pkg-config)
-test_packages=(libipc-run-perl kcat openssl nginx-light maven default-jre-headless clang libclang-rt-dev llvm python3 python3-venv)
+test_packages=(libipc-run-perl kcat openssl nginx-light maven default-jre-headless clang libclang-rt-dev llvm python3 python3-venv mariadb-server "postgresql-$pg_version-mysql-fdw")
 
 log() { printf '# %s\n' "$*" >&2; }
 die() { printf '%s: %s\n' "${0##*/}" "$*" >&2; exit 1; }
@@ -90,18 +90,21 @@ provide_jars() {
 }
 provide_kafka() { provide_jars INGEST_KAFKA_LIBS "$top/test/lib/kafka-pom.xml"; }
 
-# Exports the directory of a Python with the servers of test/lib/http-peers.txt.
-provide_http_peers() {
+# provide_python VARIABLE REQUIREMENTS: exports the directory of a Python with what
+# the file names, where the unprivileged user can read it.
+provide_python() {
     local peers
-    peers=$("$top/test/lib/python-peers" "$top/test/lib/http-peers.txt") || die 'pip could not install the HTTP servers'
+    peers=$("$top/test/lib/python-peers" "$2") || die "pip could not install what $2 names"
     if [ "$(id -u)" = 0 ]; then
-        rm -rf "$work/http-peers"
-        cp -r "$peers" "$work/http-peers"
-        chmod -R a+rX "$work/http-peers"
-        peers=$work/http-peers
+        rm -rf "${work:?}/$1"
+        cp -r "$peers" "$work/$1"
+        chmod -R a+rX "$work/$1"
+        peers=$work/$1
     fi
-    export INGEST_HTTP_PEERS=$peers
+    export "$1=$peers"
 }
+provide_http_peers() { provide_python INGEST_HTTP_PEERS "$top/test/lib/http-peers.txt"; }
+provide_schedule_peers() { provide_python INGEST_SCHEDULE_PEERS "$top/test/lib/schedule-peers.txt"; }
 
 # as_user DIR COMMAND ...: in DIR, as postgres when we are root, since the
 # server refuses to run as root.
