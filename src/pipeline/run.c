@@ -223,6 +223,20 @@ ingest_run_set_cause(IngestRun *run, IngestCause cause, TimestampTz began)
 	run->began = began;
 }
 
+void
+ingest_run_set_slice(IngestRun *run, const char *prefix, const char *from, const char *to)
+{
+	run->slice_prefix = prefix;
+	run->slice_from = from;
+	run->slice_to = to;
+}
+
+const char *
+ingest_run_slice_end(const IngestRun *run, int shard)
+{
+	return run->slice_ends ? run->slice_ends[shard] : NULL;
+}
+
 const IngestPipeline *
 ingest_run_pipeline(const IngestRun *run)
 {
@@ -337,6 +351,7 @@ typedef struct Assignment
 	IngestStart where;			/* to find positions, with a time */
 	TimestampTz at;
 	char	  **found;			/* positions by index in all, or NULL */
+	char	  **ends;			/* of the parts, likewise */
 	bool		start;			/* they are where the pipeline starts */
 } Assignment;
 
@@ -362,9 +377,22 @@ choose_shards(IngestRun *run, Assignment *as)
 		}
 }
 
+/* A part of the source: where it begins and ends in our shards. */
+static bool
+ask_slices(IngestRun *run, Assignment *as, IngestError *err)
+{
+	for (int i = 0; i < as->nall; i++)
+		if (!run->source->ops->slice(run->source, &as->all[i], run->slice_from, run->slice_to,
+									 &as->found[i], &as->ends[i], err))
+			return false;
+	return true;
+}
+
 static bool
 ask_positions(IngestRun *run, Assignment *as, IngestError *err)
 {
+	if (run->slice_prefix)
+		return ask_slices(run, as, err);
 	for (int i = 0; i < as->nall; i++)
 		if (as->all[i].position == NULL &&
 			!run->source->ops->find_position(run->source, &as->all[i], as->where, as->at,
@@ -387,6 +415,7 @@ find_positions(IngestRun *run, const IngestXact *xact, Assignment *as, IngestSta
 	as->where = start;
 	as->at = at;
 	as->found = palloc0(sizeof(char *) * Max(as->nall, 1));
+	as->ends = palloc0(sizeof(char *) * Max(as->nall, 1));
 	return ask_source(run, xact, do_ask_positions, as, err);
 }
 
@@ -430,6 +459,9 @@ mark_missing(Assignment *as)
 static bool
 claim_shards(IngestRun *run, const IngestXact *xact, Assignment *as, IngestError *err)
 {
+	if (run->slice_prefix)
+		return find_positions(run, xact, as, INGEST_START_EARLIEST, 0, err) &&
+			ingest_run_in_transaction(run, xact, store_and_claim, as, err);
 	if (!run->positioned && !run->prepared->pl->positioned)
 	{
 		as->start = true;
@@ -453,6 +485,14 @@ adopt_assignment(IngestRun *run, Assignment *as)
 	run->stored = MemoryContextAllocZero(as->mcxt, sizeof(char *) * Max(as->nours, 1));
 	for (int i = 0; i < as->nours; i++)
 		run->stored[i] = MemoryContextStrdup(as->mcxt, as->ours[i].position);
+	run->slice_ends = NULL;
+	if (run->slice_prefix)
+	{
+		run->slice_ends = MemoryContextAllocZero(as->mcxt, sizeof(char *) * Max(as->nours, 1));
+		for (int i = 0; i < as->nours; i++)
+			if (as->ends[i])
+				run->slice_ends[i] = MemoryContextStrdup(as->mcxt, as->ends[i]);
+	}
 	run->batch->shards = as->ours;
 	run->batch->nshards = as->nours;
 	MemoryContextDelete(run->shard_mcxt);
@@ -490,6 +530,15 @@ use_sql(IngestRun *run, void *arg)
 	ingest_usersql_end(level);
 }
 
+/* A part has positions of its own. */
+static bool
+name_parts(const IngestRun *run, Assignment *as)
+{
+	for (int i = 0; run->slice_prefix && i < as->nall; i++)
+		as->all[i].name = psprintf("%s%s", run->slice_prefix, as->all[i].name);
+	return true;
+}
+
 static bool
 assign_shards(IngestRun *run, const IngestXact *xact, IngestError *err)
 {
@@ -506,6 +555,7 @@ assign_shards(IngestRun *run, const IngestXact *xact, IngestError *err)
 		return false;
 	as.mcxt = AllocSetContextCreate(run->mcxt, "ingest shards", ALLOCSET_SMALL_SIZES);
 	if (run->source->ops->list_shards(run->source, &as.all, &as.nall, err) &&
+		name_parts(run, &as) &&
 		(run->source->ops->is_finished == NULL ||
 		 ingest_run_in_transaction(run, xact, drop_finished, &as, err)))
 	{
@@ -594,12 +644,35 @@ typedef struct Fetch
 	int			gap_shard;
 } Fetch;
 
+/* What came from behind the end of the part is not of it. */
+static void
+pass_over_rest(IngestRun *run, int first)
+{
+	const IngestSourceOps *ops = run->source->ops;
+
+	for (int m = first; m < run->batch->nmessages; m++)
+	{
+		IngestMessage *msg = &run->batch->messages[m];
+		const char *end = run->slice_ends[msg->shard];
+		char	   *position;
+		char	   *proof;
+
+		if (end == NULL)
+			continue;
+		ops->position_after(run->source, run->batch, msg, &position, &proof);
+		msg->repeated = ops->distance(end, position) > 0;
+	}
+}
+
 static bool
 do_fetch(IngestRun *run, void *arg, IngestError *err)
 {
 	Fetch	   *fetch = arg;
+	int			before = run->batch->nmessages;
 
 	fetch->result = run->source->ops->fetch(run->source, run->batch, &fetch->gap_shard, err);
+	if (run->slice_ends)
+		pass_over_rest(run, before);
 	return fetch->result != INGEST_FETCH_ERROR;
 }
 

@@ -21,6 +21,10 @@ struct IngestRun
 	int32		ordinal;		/* of the workers; -1: alone */
 	IngestCause cause;
 	TimestampTz began;			/* 0: a stream */
+	const char *slice_prefix;	/* of a part of the source; NULL: all of it */
+	const char *slice_from;
+	const char *slice_to;
+	char	  **slice_ends;		/* by assigned shard */
 
 	IngestPrepared *prepared;
 	IngestPrepared *opened;		/* what the source was opened with; often the same */

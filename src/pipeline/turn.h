@@ -32,6 +32,16 @@ extern IngestRun *ingest_run_open(int32 pipeline_id, int32 ordinal, MemoryContex
 /* Why there is this run, and when it began (0: it is a stream's), for the history.  raises: no */
 extern void ingest_run_set_cause(IngestRun *run, IngestCause cause, TimestampTz began);
 
+/*
+ * Read a part of the source only, see IngestSourceOps.slice: with positions of its own,
+ * of shards whose names begin with "prefix".  Before the first assignment; the texts
+ * have to stay.  raises: no
+ */
+extern void ingest_run_set_slice(IngestRun *run, const char *prefix, const char *from, const char *to);
+
+/* Where the part ends in the n-th assigned shard; NULL: where the source says. */
+extern const char *ingest_run_slice_end(const IngestRun *run, int shard);
+
 extern const IngestPipeline *ingest_run_pipeline(const IngestRun *run);
 extern IngestSource *ingest_run_source(const IngestRun *run);
 extern IngestBatch *ingest_run_batch(const IngestRun *run);

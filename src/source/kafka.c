@@ -775,6 +775,51 @@ kafka_distance(const char *from, const char *to)
 	return parse_offset(from, &a) && parse_offset(to, &b) ? b - a : -1;
 }
 
+/* ---- Parts: by offset, or by time */
+
+static Oid
+kafka_slice_type(IngestSource *src, const char *from)
+{
+	int64		offset;
+
+	return parse_offset(from, &offset) ? INT8OID : TIMESTAMPTZOID;
+}
+
+static bool
+find_bound(IngestSource *src, const IngestShard *shard, const char *bound, char **position,
+		   IngestError *err)
+{
+	int64		offset;
+	TimestampTz at;
+	char	   *limit;
+
+	if (!parse_offset(bound, &offset))
+	{
+		at = DatumGetTimestampTz(DirectFunctionCall3(timestamptz_in, CStringGetDatum(bound),
+													 ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)));
+		return kafka_find_position(src, shard, INGEST_START_TIMESTAMP, at, position, err);
+	}
+
+	/* Within what there is. */
+	*position = pstrdup(bound);
+	if (!kafka_find_position(src, shard, INGEST_START_EARLIEST, 0, &limit, err))
+		return false;
+	if (kafka_distance(*position, limit) > 0)
+		*position = limit;
+	if (!kafka_find_end(src, shard, &limit, err))
+		return false;
+	if (kafka_distance(limit, *position) > 0)
+		*position = limit;
+	return true;
+}
+
+static bool
+kafka_slice(IngestSource *src, const IngestShard *shard, const char *from, const char *to,
+			char **position, char **end, IngestError *err)
+{
+	return find_bound(src, shard, from, position, err) && find_bound(src, shard, to, end, err);
+}
+
 /* time:hash of what was read last */
 static char *
 make_proof(int64 time, const void *payload, size_t payload_len, const void *key, size_t key_len)
@@ -1412,6 +1457,8 @@ const IngestSourceOps ingest_source_kafka = {
 	.fetch = kafka_fetch,
 	.position_after = kafka_position_after,
 	.find_end = kafka_find_end,
+	.slice_type = kafka_slice_type,
+	.slice = kafka_slice,
 	.get_metadata = kafka_get_metadata,
 	.get_headers = kafka_get_headers,
 	.release = kafka_release,

@@ -104,6 +104,8 @@ renew_memory(RelationSource *src)
 	keep_values(src, &src->key, &src->key);
 	if (src->position.running)
 		src->position.running = keep(src, src->position.running);
+	if (src->position.stop)
+		src->position.stop = keep(src, src->position.stop);
 	if (src->shown)
 		src->shard->position = src->shown = keep(src, src->shown);
 	MemoryContextDelete(old);
@@ -151,10 +153,9 @@ find_timestamp(const IngestRelationPlan *plan, TimestampTz at, IngestRelationPos
 						 "a relation cannot be read from a time on whose cursor does not begin with one");
 		return false;
 	}
-	/* From that moment on: a cursor of one column stands behind its value. */
 	position->after.n = 1;
-	position->after.texts[0] =
-		ingest_tuple_value_text(TIMESTAMPTZOID, TimestampTzGetDatum(plan->ncursor == 1 ? at - 1 : at));
+	position->after.texts[0] = ingest_tuple_value_text(TIMESTAMPTZOID, TimestampTzGetDatum(at));
+	position->inclusive = true;
 	return true;
 }
 
@@ -172,6 +173,28 @@ relation_find_position(IngestSource *base, const IngestShard *shard, IngestStart
 			 !find_timestamp(plan, at, &found, err))
 		return false;
 	*position = ingest_relation_position_text(&found);
+	return true;
+}
+
+static Oid
+relation_slice_type(IngestSource *base, const char *from)
+{
+	const IngestRelationPlan *plan = base->prepared;
+
+	return plan->whole ? InvalidOid : plan->cursor[0].typid;
+}
+
+/* The position says where the part ends: that of its pass. */
+static bool
+relation_slice(IngestSource *base, const IngestShard *shard, const char *from, const char *to,
+			   char **position, char **end, IngestError *err)
+{
+	IngestRelationPosition part = {.inclusive = true, .stop = (char *) to};
+
+	part.after.n = 1;
+	part.after.texts[0] = (char *) from;
+	*position = ingest_relation_position_text(&part);
+	*end = NULL;
 	return true;
 }
 
@@ -204,7 +227,7 @@ relation_assign(IngestSource *base, IngestShard *shards, int nshards, IngestErro
 	src->page = 0;
 	src->counted = false;
 	src->at.n = src->key.n = src->position.after.n = src->position.until.n = 0;
-	src->position.running = NULL;
+	src->position.running = src->position.stop = NULL;
 	MemoryContextReset(src->mcxt);
 	if (src->shard == NULL)
 		return true;
@@ -219,6 +242,7 @@ relation_assign(IngestSource *base, IngestShard *shards, int nshards, IngestErro
 	keep_values(src, &src->position.after, &position.after);
 	keep_values(src, &src->position.until, &position.until);
 	src->position.running = position.running ? keep(src, position.running) : NULL;
+	src->position.stop = position.stop ? keep(src, position.stop) : NULL;
 	return true;
 }
 
@@ -339,6 +363,7 @@ move_on(RelationSource *src, const IngestRelationQuery *query, int64 rows,
 	{
 		keep_values(src, &src->at, values);
 		keep_values(src, &src->position.after, values);
+		src->position.inclusive = false;
 	}
 	else
 		keep_values(src, &src->key, values);
@@ -409,6 +434,8 @@ fetch_page(RelationSource *src, IngestBatch *batch)
 			.ncursor = by_key ? plan->nkey : plan->ncursor,
 			.after = after,
 			.until = !by_key && src->bounded ? &src->position.until : NULL,
+			.inclusive = !by_key && src->position.inclusive,
+			.stop = by_key ? NULL : src->position.stop,
 			.without = src->stage == STAGE_WITHOUT,
 			.limit = page_limit(src, batch)
 		},
@@ -503,7 +530,8 @@ draw_bound(RelationSource *src)
 {
 	const IngestRelationPlan *plan = src->plan;
 	IngestRelationQuery query = {
-		.cursor = plan->cursor, .ncursor = plan->ncursor, .after = &src->position.after
+		.cursor = plan->cursor, .ncursor = plan->ncursor, .after = &src->position.after,
+		.inclusive = src->position.inclusive
 	};
 	IngestCursorValues greatest;
 	char	   *running;
@@ -523,7 +551,7 @@ static void
 begin_pages(RelationSource *src)
 {
 	keep_values(src, &src->at, &src->position.after);
-	if (src->plan->options->overlap && src->position.after.n > 0)
+	if (src->plan->options->overlap && src->position.after.n > 0 && src->position.stop == NULL)
 	{
 		src->at.n = 1;
 		src->at.texts[0] = keep(src, ingest_relation_step_back(src->plan, src->position.after.texts[0]));
@@ -580,11 +608,11 @@ begin_nothing(RelationSource *src)
 static bool
 begin_pass(RelationSource *src, IngestError *err)
 {
-	if (!settle_rows_without(src, err))
+	if (src->position.stop == NULL && !settle_rows_without(src, err))
 		return false;
 	src->drawn = src->bounded = src->counted = false;
 	src->key.n = 0;
-	if (!src->plan->wait_late)
+	if (!src->plan->wait_late || src->position.stop)
 		begin_pages(src);
 	else if (src->position.running)
 	{
@@ -609,14 +637,15 @@ end_pages(RelationSource *src)
 {
 	const IngestRelationPlan *plan = src->plan;
 
-	if (src->stage == STAGE_PAGES && plan->wait_late && !src->drawn && draw_bound(src))
+	if (src->stage == STAGE_PAGES && plan->wait_late && !src->position.stop && !src->drawn && draw_bound(src))
 	{
 		/* That was a bound of the pass before; there is something newer. */
 		src->bounded = false;
 		src->late_wait = 0;
 		look_at_late(src);
 	}
-	else if (src->stage == STAGE_PAGES && plan->options->null_cursor == INGEST_NULL_CURSOR_INCLUDE)
+	else if (src->stage == STAGE_PAGES && plan->options->null_cursor == INGEST_NULL_CURSOR_INCLUDE &&
+			 src->position.stop == NULL)
 		src->stage = STAGE_WITHOUT;
 	else
 		end_pass(src);
@@ -776,6 +805,7 @@ relation_position_after(IngestSource *base, const IngestBatch *batch, const Inge
 	const IngestCursorValues *place = msg->handle;
 
 	at.rows = msg->offset + 1;
+	at.inclusive = false;
 	if (place && place->n > 0)
 		at.after = *place;
 	else if (place == NULL && !src->plan->whole)
@@ -823,6 +853,8 @@ const IngestSourceOps ingest_source_relation = {
 	.fetch = relation_fetch,
 	.position_after = relation_position_after,
 	.find_end = relation_find_end,
+	.slice_type = relation_slice_type,
+	.slice = relation_slice,
 	.get_metadata = relation_get_metadata,
 	.release = relation_release,
 };

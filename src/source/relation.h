@@ -85,6 +85,8 @@ typedef struct IngestRelationPosition
 	int64		pass;			/* passes that were asked for and are done */
 	int64		rows;			/* that were read, ever */
 	IngestCursorValues after;	/* read up to here */
+	bool		inclusive;		/* "after" itself is still to be read */
+	char	   *stop;			/* of a part: the first column's value before which it ends; or NULL */
 	IngestCursorValues until;	/* what may be read as soon as "running" have ended */
 	char	   *running;		/* see relation_late.c; NULL: nothing is waited for */
 } IngestRelationPosition;
@@ -118,6 +120,8 @@ typedef struct IngestRelationQuery
 	const IngestCursorColumn *cursor;	/* to compare with and to order by; NULL: no order */
 	int			ncursor;
 	const IngestCursorValues *after;	/* or NULL; all values: behind them, fewer: from them on */
+	bool		inclusive;		/* from them on in any case */
+	const char *stop;			/* or NULL; the first column's value before which to end */
 	const IngestCursorValues *until;	/* or NULL; up to them */
 	bool		without;		/* the rows that have no cursor */
 	int64		limit;			/* rows; 0 no limit */

@@ -6,6 +6,9 @@
  * {"pass": 3, "rows": 1200, "after": ["2026-01-01 00:00:00+00", "17"],
  *  "until": ["2026-01-02 00:00:00+00", "93"], "running": "4/1283"}
  *
+ * "from" instead of "after" says that the row itself is still to be read.  A part has
+ * a "stop", the value of the first column before which it ends.
+ *
  * The end of a pass is {"end": 4}: a position has reached it when so many passes
  * are done.
  */
@@ -18,8 +21,9 @@
 /* Paths of the members: those by name, and the elements of two arrays. */
 enum
 {
-	PATH_PASS, PATH_ROWS, PATH_RUNNING, PATH_END, PATH_AFTER,
-	PATH_UNTIL = PATH_AFTER + INGEST_CURSOR_MAX,
+	PATH_PASS, PATH_ROWS, PATH_RUNNING, PATH_END, PATH_STOP, PATH_AFTER,
+	PATH_FROM = PATH_AFTER + INGEST_CURSOR_MAX,
+	PATH_UNTIL = PATH_FROM + INGEST_CURSOR_MAX,
 	PATH_COUNT = PATH_UNTIL + INGEST_CURSOR_MAX
 };
 
@@ -48,7 +52,12 @@ ingest_relation_position_text(const IngestRelationPosition *position)
 	initStringInfo(&text);
 	appendStringInfo(&text, "{\"pass\": " INT64_FORMAT ", \"rows\": " INT64_FORMAT,
 					 position->pass, position->rows);
-	add_values(&text, "after", &position->after);
+	add_values(&text, position->inclusive ? "from" : "after", &position->after);
+	if (position->stop)
+	{
+		appendStringInfoString(&text, ", \"stop\": ");
+		escape_json(&text, position->stop);
+	}
 	if (position->running)
 	{
 		add_values(&text, "until", &position->until);
@@ -70,7 +79,7 @@ ingest_relation_end_text(int64 pass)
 static const char *const *
 get_paths(void)
 {
-	static const char *paths[PATH_COUNT] = {"$.pass", "$.rows", "$.running", "$.end"};
+	static const char *paths[PATH_COUNT] = {"$.pass", "$.rows", "$.running", "$.end", "$.stop"};
 	static char elements[PATH_COUNT][16];
 
 	if (paths[PATH_AFTER] == NULL)
@@ -78,6 +87,8 @@ get_paths(void)
 		{
 			snprintf(elements[PATH_AFTER + i], sizeof(elements[0]), "$.after[%d]", i);
 			snprintf(elements[PATH_UNTIL + i], sizeof(elements[0]), "$.until[%d]", i);
+			snprintf(elements[PATH_FROM + i], sizeof(elements[0]), "$.from[%d]", i);
+			paths[PATH_FROM + i] = elements[PATH_FROM + i];
 			paths[PATH_AFTER + i] = elements[PATH_AFTER + i];
 			paths[PATH_UNTIL + i] = elements[PATH_UNTIL + i];
 		}
@@ -127,6 +138,12 @@ parse(const char *text, IngestRelationPosition *position, int64 *end)
 		return get_number(&values[PATH_END], end);
 	*end = -1;
 	get_values(&values[PATH_AFTER], &position->after);
+	if (position->after.n == 0)
+	{
+		get_values(&values[PATH_FROM], &position->after);
+		position->inclusive = position->after.n > 0;
+	}
+	position->stop = values[PATH_STOP].text;
 	get_values(&values[PATH_UNTIL], &position->until);
 	position->running = values[PATH_RUNNING].text;
 	return get_number(&values[PATH_PASS], &position->pass) &&

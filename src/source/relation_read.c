@@ -159,8 +159,13 @@ ingest_relation_sql(const IngestRelationPlan *plan, const IngestRelationQuery *q
 	if (query->after && query->after->n > 0)
 	{
 		add_comparison(&where, plan, query->cursor, query->after->n, param, true,
-					   query->after->n < query->ncursor);
+					   query->inclusive || query->after->n < query->ncursor);
 		param += query->after->n;
+	}
+	if (query->stop)
+	{
+		add_condition(&where);
+		appendStringInfo(&where, "%s < $%d", query->cursor[0].name, param++);
 	}
 	if (query->until && query->until->n > 0)
 		add_comparison(&where, plan, query->cursor, query->until->n, param, false, true);
@@ -182,8 +187,8 @@ ingest_relation_sql(const IngestRelationPlan *plan, const IngestRelationQuery *q
 typedef struct Parameters
 {
 	int			n;
-	Oid			types[2 * INGEST_CURSOR_MAX];
-	Datum		values[2 * INGEST_CURSOR_MAX];
+	Oid			types[2 * INGEST_CURSOR_MAX + 1];
+	Datum		values[2 * INGEST_CURSOR_MAX + 1];
 } Parameters;
 
 static Datum
@@ -211,6 +216,11 @@ collect_parameters(Parameters *params, const IngestRelationQuery *query)
 {
 	params->n = 0;
 	add_parameters(params, query, query->after);
+	if (query->stop)
+	{
+		params->types[params->n] = query->cursor[0].typid;
+		params->values[params->n++] = parse_value(&query->cursor[0], (char *) query->stop);
+	}
 	add_parameters(params, query, query->until);
 }
 
@@ -326,6 +336,7 @@ ingest_relation_explain(const IngestSourceRelation *rel, const char *position, i
 		query.cursor = plan->cursor;
 		query.ncursor = plan->ncursor;
 		query.after = &at.after;
+		query.inclusive = at.inclusive;
 		query.limit = rows;
 	}
 	sql = ingest_relation_sql(plan, &query, plan->columns, false);

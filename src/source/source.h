@@ -178,6 +178,16 @@ typedef struct IngestSourceOps
 							 IngestError *err);
 
 	/*
+	 * MAY.  A part of the source, for a backfill: the type in which its bounds are
+	 * written, and steps are taken; and for a shard the position where the part
+	 * from "from" until before "to" begins.  *end is where it ends, or NULL when
+	 * the position says so itself.  Waits like list_shards.
+	 */
+	Oid			(*slice_type) (IngestSource *src, const char *from);
+	bool		(*slice) (IngestSource *src, const IngestShard *shard, const char *from,
+						  const char *to, char **position, char **end, IngestError *err);
+
+	/*
 	 * MAY.  Nothing will ever come of a shard at this position: it is not
 	 * assigned any more.  Pure.  raises: out of memory
 	 */

@@ -18,8 +18,9 @@ struct IngestDrain
 };
 
 static IngestDrain *
-find_ends(IngestSource *src, const IngestBatch *batch, IngestError *err)
+find_ends(const IngestRun *run, const IngestBatch *batch, IngestError *err)
 {
+	IngestSource *src = ingest_run_source(run);
 	IngestDrain *drain = palloc0(sizeof(*drain));
 
 	drain->nshards = batch->nshards;
@@ -27,8 +28,12 @@ find_ends(IngestSource *src, const IngestBatch *batch, IngestError *err)
 	drain->ends = palloc0(sizeof(char *) * Max(batch->nshards, 1));
 	for (int i = 0; i < batch->nshards; i++)
 	{
+		const char *end = ingest_run_slice_end(run, i);
+
 		drain->names[i] = pstrdup(batch->shards[i].name);
-		if (!src->ops->find_end(src, &batch->shards[i], &drain->ends[i], err))
+		if (end)
+			drain->ends[i] = pstrdup(end);
+		else if (!src->ops->find_end(src, &batch->shards[i], &drain->ends[i], err))
 			return NULL;
 	}
 	return drain;
@@ -39,7 +44,7 @@ ingest_drain_begin(IngestRun *run, MemoryContext parent, IngestError *err)
 {
 	MemoryContext mcxt = AllocSetContextCreate(parent, "ingest drain", ALLOCSET_SMALL_SIZES);
 	MemoryContext oldcontext = MemoryContextSwitchTo(mcxt);
-	IngestDrain *drain = find_ends(ingest_run_source(run), ingest_run_batch(run), err);
+	IngestDrain *drain = find_ends(run, ingest_run_batch(run), err);
 
 	MemoryContextSwitchTo(oldcontext);
 	if (drain == NULL)

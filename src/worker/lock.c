@@ -63,6 +63,18 @@ lock_pipeline(int32 pipeline_id, int32 ordinal, bool wait)
 }
 
 bool
+ingest_worker_lock_backfill(int32 pipeline_id)
+{
+	return acquire(pipeline_id, PG_INT32_MAX - 1, ExclusiveLock, false);
+}
+
+void
+ingest_worker_unlock_backfill(int32 pipeline_id)
+{
+	release(pipeline_id, PG_INT32_MAX - 1, ExclusiveLock);
+}
+
+bool
 ingest_worker_lock(int32 pipeline_id, int32 ordinal)
 {
 	return lock_pipeline(pipeline_id, ordinal, false);

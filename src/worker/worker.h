@@ -36,4 +36,8 @@ extern void ingest_worker_wake_at_commit(void);
 extern bool ingest_worker_lock(int32 pipeline_id, int32 ordinal);
 extern void ingest_worker_unlock(int32 pipeline_id, int32 ordinal);
 
+/* The same for its backfills, of which one runs at a time. */
+extern bool ingest_worker_lock_backfill(int32 pipeline_id);
+extern void ingest_worker_unlock_backfill(int32 pipeline_id);
+
 #endif							/* INGEST_WORKER_H */

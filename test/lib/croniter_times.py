@@ -42,7 +42,8 @@ def field(low, high, names=None, any_share=.4):
     if choice < .75:
         return value(low, high, names)
     if choice < .88:
-        begin, end = sorted((random.randint(low, high), random.randint(low, high)))
+        # croniter takes 1-1 for all of them
+        begin, end = sorted(random.sample(range(low, high + 1), 2))
         return '%d-%d' % (begin, end) + ('/%d' % random.choice([2, 3]) if random.random() < .3 else '')
     return ','.join(str(n) for n in sorted(random.sample(range(low, high + 1), random.randint(2, 4))))
 

@@ -30,11 +30,12 @@ WITH answer AS (
                  ORDER BY t) AS ours
     FROM expected), bound AS (
     SELECT *, least(theirs[8], ours[8]) AS until FROM answer)
-SELECT b.expression, b.zone, b.start, coalesce(t.at, o.at), o.at IS NULL
+SELECT b.expression, b.zone, b.start, d.at, d.theirs
 FROM bound b, LATERAL (
-    SELECT * FROM unnest(b.theirs) t (at) FULL JOIN unnest(b.ours) o (at) ON t.at = o.at) AS both (t, o),
-    LATERAL (SELECT both.t AS at) t, LATERAL (SELECT both.o AS at) o
-WHERE (t.at IS NULL OR o.at IS NULL) AND coalesce(t.at, o.at) <= b.until
+    SELECT coalesce(t.at, o.at) AS at, o.at IS NULL AS theirs
+    FROM unnest(b.theirs) t (at) FULL JOIN unnest(b.ours) o (at) ON t.at = o.at
+    WHERE t.at IS NULL OR o.at IS NULL) d
+WHERE d.at <= b.until
 SQL
 
 is(value($node, 'SELECT count(*) FROM expected'), 200 * 5 * 17, 'all expressions were asked about');

@@ -213,7 +213,7 @@ ROLLBACK;
 COMMIT;
 \endif
 SQL
-my $bench = IPC::Run::start([ 'pgbench', '-n', '-c', 8, '-j', 2, '-T', $seconds, '-f', "$dir/write.sql", '-d', $node->connstr('postgres') ],
+my $bench = IPC::Run::start([ 'pgbench', '-n', '-c', 8, '-j', 2, '-T', $seconds, '-f', "$dir/write.sql", $node->connstr('postgres') ],
 	'<', \undef, '>', \my $bench_out, '2>', \my $bench_err, IPC::Run::timeout($seconds + 120));
 my $until = time + $seconds - 2;
 my $kills = 0;
@@ -222,9 +222,10 @@ while (time < $until)
 	sleep 3;
 	# A worker is gone in the middle of what it does.
 	$kills += value($node, "SELECT count(pg_terminate_backend(pid)) FROM ingest._workers()
-		WHERE pid IS NOT NULL AND pipeline_id = (SELECT id FROM ingest._pipeline ORDER BY random() LIMIT 1)");
+		WHERE pid = (SELECT pid FROM ingest._workers() ORDER BY random() LIMIT 1)");
 }
 ok($bench->finish, 'the writers have written') or diag $bench_err;
+note $bench_out . $bench_err;
 note "$kills workers terminated; " . ($bench_out =~ /number of transactions actually processed: (\d+)/ ? $1 : '?') . ' transactions';
 wait_for($node, 'SELECT (SELECT count(*) FROM ins) <= (SELECT count(*) FROM by_id) AND (SELECT count(*) FROM ins) <= (SELECT count(*) FROM by_time)',
 	't', 'all rows have arrived');
