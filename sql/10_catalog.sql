@@ -71,6 +71,7 @@ CREATE TABLE ingest._state (
     asked_at    timestamptz,                   -- somebody has asked for a run
     last_run    timestamptz,                   -- when the last run began that was completed
     runs        bigint NOT NULL DEFAULT 0,     -- completed
+    duration    bigint,                        -- ms that a run is expected to take
     seen        bigint[],                      -- where the upstream pipelines were as our last run began
     accept_fewer boolean NOT NULL DEFAULT false, -- the next replacement may lose as many rows as it likes
     budget_since timestamptz NOT NULL DEFAULT now()  -- the error budget counts batches after this

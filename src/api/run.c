@@ -43,13 +43,13 @@ static void
 end_run(const IngestForeground *drain, TimestampTz began)
 {
 	int32		id = ingest_run_pipeline(drain->run)->id;
-	IngestRunEnd end = {.completed = drain->max_batches == 0 || drain->batches < drain->max_batches, .started = began};
+	IngestRunEnd end = {.completed = drain->max_batches == 0 || drain->batches < drain->max_batches, .runs = 1, .started = began};
 
 	PushActiveSnapshot(GetTransactionSnapshot());
 	if (drain->batches == 0)
 		ingest_batch_record_run(id, began, INGEST_CAUSE_MANUAL, INGEST_OUTCOME_DONE, NULL);
 	if (end.completed)
-		ingest_state_run_ended(id, &end);
+		(void) ingest_state_run_ended(id, &end, true);
 	PopActiveSnapshot();
 	ingest_worker_wake_at_commit();
 	SPI_commit();

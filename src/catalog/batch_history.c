@@ -113,12 +113,14 @@ ingest_batch_record_run(int32 pipeline_id, TimestampTz run, IngestCause cause, I
 	static IngestStatement insert = {
 		"INSERT INTO ingest._batch (pipeline_id, version, kind, messages, bytes, read, written, rejected,"
 		" dropped, merged, skipped, warned, shards, cause, run, outcome, sqlstate, message, started_at, finished_at)"
-		" SELECT id, version, 'run', 0, 0, 0, 0, 0, 0, 0, 0, 0, '{}', $2, $3, $4, $5, $6, $3, clock_timestamp()"
-		" FROM ingest._pipeline WHERE id = $1 AND ($4 <> 'cancelled' OR NOT enabled)",
+		" SELECT id, version, 'run', 0, 0, 0, 0, 0, 0, 0, 0, 0, '{}', $2, $3, $4, $5, $6,"
+		" coalesce($3, clock_timestamp()), clock_timestamp()"
+		" FROM (SELECT id, version, enabled FROM ingest._pipeline WHERE id = $1 FOR KEY SHARE SKIP LOCKED) p"
+		" WHERE $4 <> 'cancelled' OR NOT enabled",
 		6, {INT4OID, TEXTOID, TIMESTAMPTZOID, TEXTOID, TEXTOID, TEXTOID}
 	};
 	Datum		values[6] = {Int32GetDatum(pipeline_id)};
-	bool		nulls[6] = {false, false, false, false, err == NULL, err == NULL || err->message == NULL};
+	bool		nulls[6] = {false, false, run == 0, false, err == NULL, err == NULL || err->message == NULL};
 
 	ingest_spi_begin();
 	values[1] = CStringGetTextDatum(cause_names[cause]);

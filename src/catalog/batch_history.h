@@ -69,9 +69,9 @@ extern int64 ingest_batch_next_id(void);
 extern void ingest_batch_record(int64 id, const IngestBatchRecord *record);
 
 /*
- * A run that has ended without a batch to tell of it: nothing was there, or it
- * failed.  A pipeline that is gone, or, for CANCELLED, that was not stopped but
- * halted, is passed over.  err: or NULL.  xact: in.  raises: yes
+ * A run, or a try of one, that has ended without a batch to tell of it: nothing was
+ * there, or it failed; run 0: a stream.  A pipeline that is gone, or, for CANCELLED,
+ * that was not stopped but halted, is passed over.  err: or NULL.  xact: in.  raises: yes
  */
 extern void ingest_batch_record_run(int32 pipeline_id, TimestampTz run, IngestCause cause,
 									IngestOutcome outcome, const IngestError *err);

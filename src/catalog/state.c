@@ -237,33 +237,65 @@ number_array(const int64 *numbers, int n)
 	return PointerGetDatum(construct_array(elements, n, INT8OID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
 }
 
-void
-ingest_state_run_ended(int32 pipeline_id, const IngestRunEnd *end)
+#define RUN_ENDED \
+	"UPDATE ingest._state s SET" \
+	" next_run = CASE WHEN $2 THEN s.next_run ELSE $3 END," \
+	" last_run = CASE WHEN $4 THEN $5 ELSE s.last_run END, runs = s.runs + $6," \
+	" asked_at = nullif(s.asked_at, $7), duration = coalesce($8, s.duration), seen = coalesce($9, s.seen)," \
+	" attempts = 0, retry_at = NULL, crashes = CASE WHEN $4 THEN 0 ELSE s.crashes END," \
+	" sqlstate = CASE WHEN NOT $4 THEN s.sqlstate END, message = CASE WHEN NOT $4 THEN s.message END," \
+	" detail = CASE WHEN NOT $4 THEN s.detail END, hint = CASE WHEN NOT $4 THEN s.hint END," \
+	" error_at = CASE WHEN NOT $4 THEN s.error_at END" \
+	" FROM mine WHERE s.pipeline_id = mine.pipeline_id RETURNING 1 AS n"
+#define RUN_ENDED_TYPES \
+	{INT4OID, BOOLOID, TIMESTAMPTZOID, BOOLOID, TIMESTAMPTZOID, INT8OID, TIMESTAMPTZOID, INT8OID, INT8ARRAYOID}
+
+bool
+ingest_state_run_ended(int32 pipeline_id, const IngestRunEnd *end, bool wait)
 {
-	static IngestStatement statement = {
-		"INSERT INTO ingest._state AS s (pipeline_id, next_run, last_run, runs, seen)"
-		" SELECT id, $2, CASE WHEN $4 THEN $3 END, $4::integer, $5 FROM ingest._pipeline WHERE id = $1"
-		" ON CONFLICT (pipeline_id) DO UPDATE SET"
-		" next_run = CASE WHEN $6 THEN s.next_run ELSE excluded.next_run END,"
-		" last_run = coalesce(excluded.last_run, s.last_run), runs = s.runs + excluded.runs,"
-		" seen = coalesce(excluded.seen, s.seen),"
-		" asked_at = CASE WHEN s.asked_at > $3 AND $4 THEN s.asked_at END,"
-		" attempts = CASE WHEN $4 THEN s.attempts ELSE 0 END,"
-		" retry_at = CASE WHEN $4 THEN s.retry_at END",
-		6, {INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID, BOOLOID, INT8ARRAYOID, BOOLOID}
+	static IngestStatement update = {
+		"WITH mine AS (SELECT pipeline_id FROM ingest._state WHERE pipeline_id = $1 FOR NO KEY UPDATE)"
+		RUN_ENDED, 9, RUN_ENDED_TYPES
 	};
-	Datum		values[6] = {
-		Int32GetDatum(pipeline_id), TimestampTzGetDatum(end->next_run),
-		TimestampTzGetDatum(end->started), BoolGetDatum(end->completed)
+	static IngestStatement update_free = {
+		"WITH mine AS (SELECT pipeline_id FROM ingest._state WHERE pipeline_id = $1 FOR NO KEY UPDATE SKIP LOCKED)"
+		RUN_ENDED, 9, RUN_ENDED_TYPES
 	};
-	bool		nulls[6] = {false, end->next_run == DT_NOEND || end->next_run == 0, false, false, end->seen == NULL, false};
+	Datum		values[9] = {
+		Int32GetDatum(pipeline_id), BoolGetDatum(end->next_run == 0), TimestampTzGetDatum(end->next_run),
+		BoolGetDatum(end->completed), TimestampTzGetDatum(end->started), Int64GetDatum(end->runs),
+		TimestampTzGetDatum(end->asked_at), Int64GetDatum(end->duration)
+	};
+	bool		nulls[9] = {
+		false, false, end->next_run == DT_NOEND || end->next_run == 0, false, false, false,
+		end->asked_at == 0, end->duration == 0, end->seen == NULL
+	};
+	bool		written;
 
 	ingest_spi_begin();
 	if (end->seen)
-		values[4] = number_array(end->seen, end->nseen);
-	values[5] = BoolGetDatum(end->next_run == 0);
-	ingest_spi_run(&statement, values, nulls);
+		values[8] = number_array(end->seen, end->nseen);
+	written = ingest_spi_run(wait ? &update : &update_free, values, nulls) > 0;
 	ingest_spi_end();
+	return written;
+}
+
+bool
+ingest_state_first_run(int32 pipeline_id, TimestampTz next_run)
+{
+	static IngestStatement statement = {
+		"WITH mine AS (SELECT pipeline_id FROM ingest._state WHERE pipeline_id = $1"
+		"  FOR NO KEY UPDATE SKIP LOCKED)"
+		"UPDATE ingest._state s SET next_run = $2 FROM mine WHERE s.pipeline_id = mine.pipeline_id",
+		2, {INT4OID, TIMESTAMPTZOID}
+	};
+	Datum		values[2] = {Int32GetDatum(pipeline_id), TimestampTzGetDatum(next_run)};
+	bool		written;
+
+	ingest_spi_begin();
+	written = ingest_spi_run(&statement, values, NULL) > 0;
+	ingest_spi_end();
+	return written;
 }
 
 void

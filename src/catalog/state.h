@@ -53,13 +53,23 @@ extern bool ingest_state_accepts_fewer(int32 pipeline_id);
 typedef struct IngestRunEnd
 {
 	bool		completed;		/* all was read; else it was given up, and its error stays */
+	int			runs;			/* completed ones that this is the end of */
 	TimestampTz started;
 	TimestampTz next_run;		/* DT_NOEND: not by the clock; 0: as it was */
+	TimestampTz asked_at;		/* the request that it has answered; 0: none */
+	int64		duration;		/* ms that a run takes; 0: not known */
 	const int64 *seen;			/* counters of the upstream pipelines, or NULL */
 	int			nseen;
 } IngestRunEnd;
 
-extern void ingest_state_run_ended(int32 pipeline_id, const IngestRunEnd *end);
+/*
+ * Write it down.  False: somebody holds the pipeline's state just now, and nothing
+ * was written; unless wait, with which that is waited for.
+ */
+extern bool ingest_state_run_ended(int32 pipeline_id, const IngestRunEnd *end, bool wait);
+
+/* When the first run is due, before there was one.  False: somebody holds the state. */
+extern bool ingest_state_first_run(int32 pipeline_id, TimestampTz next_run);
 
 /* Somebody asks for a run. */
 extern void ingest_state_ask(int32 pipeline_id);

@@ -10,6 +10,8 @@
 #include "catalog/pg_type.h"
 #include "catalog/upstream.h"
 #include "core/spi.h"
+#include "miscadmin.h"
+#include "storage/lock.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 
@@ -49,11 +51,30 @@ check_cycle(int32 id, Datum upstream)
 		raise_cycle(path);
 }
 
+/*
+ * Who runs after whom is changed by one at a time, until the transaction ends: two
+ * who each see no circle could make one, and what is dropped must not be named.
+ */
+static void
+lock_graph(void)
+{
+	LOCKTAG		tag = {
+		.locktag_field1 = MyDatabaseId,
+		.locktag_field4 = 0x696e,	/* as in worker/lock.c; no pipeline has the number 0 */
+		.locktag_type = LOCKTAG_USERLOCK,
+		.locktag_lockmethodid = USER_LOCKMETHOD
+	};
+
+	(void) LockAcquire(&tag, ExclusiveLock, false, false);
+}
+
 void
 ingest_upstream_set(const IngestPipeline *pl, List *names)
 {
 	static IngestStatement set = {
-		"UPDATE ingest._pipeline SET upstream = $2 WHERE id = $1 AND upstream IS DISTINCT FROM $2",
+		"WITH changed AS ("
+		"  UPDATE ingest._pipeline SET upstream = $2 WHERE id = $1 AND upstream IS DISTINCT FROM $2 RETURNING id)"
+		"UPDATE ingest._state SET seen = NULL FROM changed WHERE pipeline_id = changed.id",
 		2, {INT4OID, INT4ARRAYOID}
 	};
 	Datum	   *ids = palloc(sizeof(Datum) * Max(list_length(names), 1));
@@ -62,6 +83,8 @@ ingest_upstream_set(const IngestPipeline *pl, List *names)
 	ListCell   *lc;
 	int			n = 0;
 
+	if (names != NIL)
+		lock_graph();
 	foreach(lc, names)
 	{
 		IngestPipeline *upstream = ingest_pipeline_get(lfirst(lc));
@@ -89,6 +112,7 @@ ingest_upstream_check_drop(const IngestPipeline *pl)
 	MemoryContext mcxt = CurrentMemoryContext;
 	char	   *names;
 
+	lock_graph();
 	ingest_spi_begin();
 	ingest_spi_run(&find, &id, NULL);
 	names = ingest_spi_text(0, "names", mcxt);

@@ -53,10 +53,12 @@ remove_marker_at_exit(int code, Datum arg)
 void
 ingest_marker_leave(void)
 {
+	static bool registered = false;
 	const IngestProcess *self = ingest_process_self;
 	char		path[MAXPGPATH];
 	int			fd;
 
+	remove_marker();
 	snprintf(path, sizeof(path), PG_STAT_TMP_DIR "/" MARKER_PREFIX "%u.%d.%d.%d." INT64_FORMAT,
 			 self->database, self->pipeline_id, self->ordinal, MyProcPid, (int64) PgStartTime);
 	fd = BasicOpenFile(path, O_CREAT | O_WRONLY | PG_BINARY);
@@ -73,7 +75,15 @@ ingest_marker_leave(void)
 	pqsignal(SIGQUIT, handle_quit);
 
 	/* Before the entry in the table is left, so that nobody sees one without the other. */
-	before_shmem_exit(remove_marker_at_exit, (Datum) 0);
+	if (!registered)
+		before_shmem_exit(remove_marker_at_exit, (Datum) 0);
+	registered = true;
+}
+
+void
+ingest_marker_remove(void)
+{
+	remove_marker();
 }
 
 /* Is this process in our table? */

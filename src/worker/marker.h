@@ -16,8 +16,14 @@
 
 #include "nodes/pg_list.h"
 
-/* Leave a mark for this process (ingest_process_self); removed as said above.  raises: no */
+/*
+ * Leave a mark for this process (ingest_process_self), in the place of one it has;
+ * removed as said above.  raises: no
+ */
 extern void ingest_marker_leave(void);
+
+/* What it was doing is done.  raises: no */
+extern void ingest_marker_remove(void);
 
 /*
  * Pipelines of this database whose workers died, a List of int, one member for

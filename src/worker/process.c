@@ -185,6 +185,27 @@ ingest_process_free(IngestProcess *process)
 
 /* ---- starting ---- */
 
+/* Work for a process that is about to begin. */
+static void
+take_request(IngestProcess *process, const IngestProcessRequest *request)
+{
+	process->pipeline_id = request->pipeline_id;
+	process->ordinal = request->ordinal;
+	process->cause = request->cause;
+	process->run = request->run;
+	process->followed = process->progressed = false;
+	process->started_at = GetCurrentTimestamp();
+	process->started_ms = ingest_clock_ms();
+	process->result = INGEST_RESULT_NONE;
+	process->retry_at = 0;
+	process->look = process->yield = process->resting = false;
+	process->uses++;
+	process->phase = INGEST_PHASE_STARTING;
+	pg_atomic_write_u64(&process->batches, 0);
+	pg_atomic_write_u64(&process->messages, 0);
+	pg_atomic_write_u64(&process->progress_at, 0);
+}
+
 /* An entry for a process to be; -1 when there is none, or it must not be. */
 static int
 allocate_entry(const IngestProcessRequest *request)
@@ -207,20 +228,9 @@ allocate_entry(const IngestProcessRequest *request)
 			process->parent = MyProcPid;
 			process->database = request->database;
 			process->role = request->role;
-			process->pipeline_id = request->pipeline_id;
-			process->ordinal = request->ordinal;
-			process->cause = request->cause;
-			process->run = request->run;
-			process->followed = process->progressed = false;
-			process->started_at = GetCurrentTimestamp();
-			process->started_ms = ingest_clock_ms();
-			process->result = INGEST_RESULT_NONE;
-			process->terminated = false;
-			process->look = process->stop = process->yield = process->full = false;
-			process->phase = INGEST_PHASE_STARTING;
-			pg_atomic_write_u64(&process->batches, 0);
-			pg_atomic_write_u64(&process->messages, 0);
-			pg_atomic_write_u64(&process->progress_at, 0);
+			process->terminated = process->stop = process->full = false;
+			process->uses = 0;
+			take_request(process, request);
 		}
 	LWLockRelease(lock);
 	return index;
@@ -319,6 +329,58 @@ ingest_process_attach(void)
 		return false;
 	before_shmem_exit(leave_entry, (Datum) 0);
 	return true;
+}
+
+void
+ingest_process_assign(IngestProcess *process, const IngestProcessRequest *request)
+{
+	Assert(LWLockHeldByMeInMode(lock, LW_EXCLUSIVE));
+	Assert(process->resting && process->role == request->role && !process->stop);
+	take_request(process, request);
+	ingest_process_wake(process->pid);
+}
+
+/* How long to wait when nobody says anything: the supervisor may be gone. */
+#define REST_PATIENCE_MS 10000
+
+void
+ingest_process_rest(IngestResult result)
+{
+	static uint32 wait_event = 0;
+	IngestProcess *self = ingest_process_self;
+	int64		until = ingest_clock_ms() + REST_PATIENCE_MS;
+	pid_t		parent;
+
+	if (wait_event == 0)
+		wait_event = ingest_compat_wait_event("IngestRest");
+	LWLockAcquire(lock, LW_EXCLUSIVE);
+	self->result = result;
+	self->phase = INGEST_PHASE_ENDING;
+	self->resting = true;
+	parent = self->parent;
+	LWLockRelease(lock);
+	ingest_process_wake(parent);
+	while (self->resting && !self->stop)
+	{
+		long		left = until - ingest_clock_ms();
+
+		if (left <= 0)
+		{
+			LWLockAcquire(lock, LW_EXCLUSIVE);
+			if (self->resting)
+				self->stop = true;	/* too late for more work */
+			LWLockRelease(lock);
+			break;
+		}
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, left, wait_event);
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+	}
+	/* What is in the entry is ours from here on. */
+	LWLockAcquire(lock, LW_SHARED);
+	LWLockRelease(lock);
+	if (self->resting)
+		proc_exit(0);
 }
 
 /*

@@ -61,7 +61,8 @@ typedef enum IngestResult
 	INGEST_RESULT_NONE,			/* it was terminated, or a FATAL error */
 	INGEST_RESULT_STOPPED,		/* it should not run any more */
 	INGEST_RESULT_HALTED,		/* the reason is in ingest._state */
-	INGEST_RESULT_DRAINED,		/* a scheduled run is done */
+	INGEST_RESULT_DRAINED,		/* a run is done */
+	INGEST_RESULT_BACKOFF,		/* a try of a run has failed; the next one is at retry_at */
 	INGEST_RESULT_GAVE_UP,		/* it has failed as often as it may */
 	INGEST_RESULT_YIELDED,		/* somebody else's turn */
 	INGEST_RESULT_ABSENT		/* supervisor: nothing to do in this database */
@@ -84,7 +85,12 @@ typedef struct IngestProcess
 	IngestCause cause;			/* of its run */
 	TimestampTz run;			/* when that began; 0: it is a stream's */
 	IngestResult result;
+	TimestampTz retry_at;		/* of result BACKOFF */
 	bool		terminated;		/* we sent it SIGTERM */
+
+	/* Of a worker that has no work: result is of its last; 0 as pipeline_id: that was read. */
+	volatile bool resting;
+	int			uses;			/* pipelines it has worked for */
 
 	/* Requests, set by others under the lock, read by the process at any time. */
 	volatile bool look;			/* something may have changed */
@@ -154,6 +160,16 @@ extern int	ingest_process_register(const IngestProcessRequest *request,
  * False: nobody waits for this process any more.
  */
 extern bool ingest_process_attach(void);
+
+/*
+ * A worker that is done with its run, and as good as new, waits here for other work
+ * of its role, which is then in its entry.  Does not return when there is none:
+ * the process ends.
+ */
+extern void ingest_process_rest(IngestResult result);
+
+/* Give a resting worker work of its role; hold the lock exclusively. */
+extern void ingest_process_assign(IngestProcess *process, const IngestProcessRequest *request);
 
 /* Signals, the way out, and what everybody does first.  See process.c. */
 extern void ingest_process_setup(void);

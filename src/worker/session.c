@@ -9,17 +9,23 @@
 #include "access/table.h"
 #include "access/xact.h"
 #include "catalog/indexing.h"
+#include "catalog/namespace.h"
 #include "catalog/pg_extension.h"
+#include "commands/async.h"
+#include "commands/prepare.h"
+#include "commands/sequence.h"
 #include "core/spi.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "postmaster/interrupt.h"
 #include "storage/lmgr.h"
+#include "storage/lock.h"
 #include "tcop/tcopprot.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
+#include "utils/portal.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 #include "worker/process.h"
@@ -111,6 +117,26 @@ void
 ingest_session_rollback(void)
 {
 	AbortOutOfAnyTransaction();
+}
+
+/*
+ * As DISCARD ALL does, but plans of ours stay: they are what is worth keeping.
+ */
+void
+ingest_session_clean(const char *application_name)
+{
+	ingest_session_begin();
+	PortalHashTableDeleteAll();
+	SetPGVariable("session_authorization", NIL, false);
+	SetPGVariable("role", NIL, false);
+	ResetAllOptions();
+	DropAllPreparedStatements();
+	Async_UnlistenAll();
+	LockReleaseAll(USER_LOCKMETHOD, true);
+	ResetTempTableNamespace();
+	ResetSequenceCaches();
+	ingest_session_commit();
+	SetConfigOption("application_name", application_name, PGC_USERSET, PGC_S_SESSION);
 }
 
 void

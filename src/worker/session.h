@@ -41,6 +41,12 @@ typedef enum IngestPresence
  */
 extern IngestPresence ingest_session_find_extension(char **version);
 
+/*
+ * Between two pieces of work of the same role: settings, locks, temporary tables and
+ * the like are as at the beginning.  xact: out.  raises: yes
+ */
+extern void ingest_session_clean(const char *application_name);
+
 /* Settings that were changed by SIGHUP.  xact: out */
 extern void ingest_session_reload(void);
 

@@ -23,7 +23,7 @@
 #include "pgstat.h"
 #include "storage/latch.h"
 #include "utils/builtins.h"
-#include "utils/hsearch.h"
+#include "utils/guc.h"
 #include "utils/memutils.h"
 #include "storage/ipc.h"
 #include "utils/timestamp.h"
@@ -50,26 +50,40 @@
 #define UPKEEP_MAX_MS		600000
 #define UPKEEP_MIN_MS		60000
 
-/* A worker that should run and does not. */
-typedef struct Candidate
-{
-	IngestAgendaItem *item;
-	int			ordinal;
-} Candidate;
+/* After so many pipelines a worker makes room for a fresh one: caches grow. */
+#define MAX_USES			200
 
-/* A process that has ended, as it was. */
+/* A worker without work is kept when there will be some so soon. */
+#define REST_MS				1000
+
+/* Definitions are read anew in a tenth of the time at most. */
+#define LOOK_SHARE			10
+
+/* What somebody holds is tried again after. */
+#define WRITE_AGAIN_MS		1000
+
+/* Nobody's lock holds up the supervisor for longer. */
+#define LOCK_TIMEOUT		"10s"
+
+/* A process that has ended, or a worker that is done with its work, as it was. */
 typedef struct Ended
 {
-	IngestProcessKind kind;
 	int32		pipeline_id;
 	int32		ordinal;
 	IngestResult result;
 	bool		on_purpose;		/* it was told to */
+	TimestampTz retry_at;
+	int64		batches;
 } Ended;
 
 static BackgroundWorkerHandle **handles;	/* by entry; NULL: not registered by us */
 static int64 *stop_since;		/* by entry: when it was asked to stop, by ingest_clock_ms() */
 static MemoryContext round_mcxt;
+
+static bool look_wanted = false;	/* somebody has changed something */
+static int64 looked_at = 0;			/* at all definitions; these by ingest_clock_ms() */
+static int64 look_not_before = 0;
+static int64 write_at = 0;			/* when to write what could not be written; 0: nothing */
 
 static TimestampTz next_upkeep;
 static int64 upkeep_interval;	/* ms; 0: there is nothing to see to */
@@ -103,7 +117,28 @@ is_ours(const IngestProcess *process)
 		process->kind != INGEST_PROCESS_SUPERVISOR;
 }
 
-/* Has it ended, or never come to life?  Then note it and free the entry; holds the lock. */
+static void
+note_ended(IngestProcess *process, List **ended)
+{
+	Ended	   *e;
+
+	if (process->kind != INGEST_PROCESS_WORKER || process->pipeline_id == 0)
+		return;
+	e = palloc(sizeof(*e));
+	e->pipeline_id = process->pipeline_id;
+	e->ordinal = process->ordinal;
+	e->result = process->result;
+	e->on_purpose = process->terminated;
+	e->retry_at = process->retry_at;
+	e->batches = (int64) pg_atomic_read_u64(&process->batches);
+	*ended = lappend(*ended, e);
+	process->pipeline_id = 0;
+}
+
+/*
+ * Has it ended, or never come to life?  Then note it and free the entry.  A worker
+ * that is done with its work stays.  Holds the lock.
+ */
 static void
 collect_process(int index, IngestProcess *process, List **ended)
 {
@@ -114,6 +149,8 @@ collect_process(int index, IngestProcess *process, List **ended)
 	{
 		/* Of a supervisor before us: it shall tell us when it ends. */
 		process->parent = MyProcPid;
+		if (process->resting)
+			note_ended(process, ended);
 		return;
 	}
 	if (process->state == INGEST_PROCESS_REGISTERED)
@@ -123,16 +160,7 @@ collect_process(int index, IngestProcess *process, List **ended)
 		lost = handles[index] != NULL;
 	}
 	if (process->state == INGEST_PROCESS_ENDED || lost)
-	{
-		Ended	   *e = palloc(sizeof(*e));
-
-		e->kind = process->kind;
-		e->pipeline_id = process->pipeline_id;
-		e->ordinal = process->ordinal;
-		e->result = process->result;
-		e->on_purpose = process->terminated;
-		*ended = lappend(*ended, e);
-	}
+		note_ended(process, ended);
 	if (handles[index])
 		pfree(handles[index]);
 	handles[index] = NULL;
@@ -153,23 +181,11 @@ collect_processes(void)
 	return ended;
 }
 
-/* It did not say why: terminated by somebody, or an error that ends a session. */
-static void
-note_failure(IngestAgendaItem *item, const Ended *ended)
-{
-	IngestError err;
-
-	ingest_error_set(&err, INGEST_ERROR_TRANSIENT, ERRCODE_ADMIN_SHUTDOWN,
-					 "worker %d of the pipeline ended unexpectedly", ended->ordinal);
-	ingest_error_hint(&err, "The server log says why.");
-	ingest_agenda_failed(item, &err, INGEST_OUTCOME_FAILED);
-}
-
 /* xact: in.  Returns the pipelines of which something is new, by their numbers. */
 static List *
 judge_ended(List *ended)
 {
-	List	   *changed = NIL;
+	List	   *ids = NIL;
 	ListCell   *cell;
 
 	foreach(cell, ended)
@@ -177,42 +193,11 @@ judge_ended(List *ended)
 		const Ended *e = lfirst(cell);
 		IngestAgendaItem *item = ingest_agenda_find(e->pipeline_id);
 
-		if (e->kind != INGEST_PROCESS_WORKER || item == NULL)
-			continue;
-		changed = list_append_unique_int(changed, item->id);
-		if (e->result == INGEST_RESULT_DRAINED)
-		{
-			ingest_agenda_drained(item, e->ordinal);
-			if (!item->running)
-				changed = ingest_agenda_add_followers(changed, item->id);
-		}
-		else if (e->result == INGEST_RESULT_GAVE_UP)
-			ingest_agenda_given_up(item);
-		else if (e->result == INGEST_RESULT_NONE && !e->on_purpose)
-			note_failure(item, e);
+		if (item)
+			ids = ingest_agenda_left(item, e->ordinal, e->result, e->on_purpose, e->retry_at,
+									 e->batches, ids);
 	}
-	return changed;
-}
-
-/* Runs that have taken too long, and whose workers have left.  xact: in */
-static void
-judge_timeouts(void)
-{
-	HASH_SEQ_STATUS scan;
-	IngestAgendaItem *item;
-
-	ingest_agenda_begin(&scan);
-	while ((item = ingest_agenda_next(&scan)) != NULL)
-	{
-		IngestError err;
-
-		if (!item->timing_out || item->live != NULL)
-			continue;
-		ingest_error_set(&err, INGEST_ERROR_TRANSIENT, ERRCODE_QUERY_CANCELED,
-						 "the run took longer than its timeout");
-		ingest_error_hint(&err, "Set the option \"timeout\" higher, or let it read less at a time.");
-		ingest_agenda_failed(item, &err, INGEST_OUTCOME_TIMEOUT);
-	}
+	return ids;
 }
 
 /* ---- crashes ---- */
@@ -290,6 +275,13 @@ see_it_end(int index, IngestProcess *process, int64 now)
 	int			patience = process->phase == INGEST_PHASE_LOADING ?
 		STOP_PATIENCE_MS : STOP_PATIENCE_IDLE_MS;
 
+	/* It makes room after its turn: one that replaces a target must not begin anew each time. */
+	if (!process->stop && process->phase == INGEST_PHASE_LOADING)
+	{
+		stop_since[index] = 0;
+		wake_no_later_than(now + STOP_PATIENCE_MS);
+		return;
+	}
 	if (stop_since[index] == 0)
 		stop_since[index] = now;
 	else if (now - stop_since[index] >= patience)
@@ -303,58 +295,39 @@ should_run(const IngestProcess *process)
 {
 	const IngestAgendaItem *item = ingest_agenda_find(process->pipeline_id);
 
-	return item && process->ordinal < item->workers && process->role == item->owner && !item->timing_out;
+	return item && item->wanted && !item->ending && process->ordinal < item->workers &&
+		process->role == item->owner;
 }
 
-/* Which workers have a process, before anything is decided. */
+/* Workers that were started by a supervisor before us. */
 static void
-count_live(void)
+adopt_workers(void)
 {
-	MemoryContext oldcontext = MemoryContextSwitchTo(TopMemoryContext);
-	HASH_SEQ_STATUS scan;
-	IngestAgendaItem *item;
-
-	ingest_agenda_begin(&scan);
-	while ((item = ingest_agenda_next(&scan)) != NULL)
-	{
-		bms_free(item->live);
-		item->live = NULL;
-	}
 	ingest_process_lock(false);
 	for (int i = 0; i < ingest_process_count(); i++)
 	{
 		IngestProcess *process = ingest_process_get(i);
+		IngestAgendaItem *item = ingest_agenda_find(process->pipeline_id);
 
-		if (!is_ours(process) || process->kind != INGEST_PROCESS_WORKER ||
-			(item = ingest_agenda_find(process->pipeline_id)) == NULL)
-			continue;
-		item->live = bms_add_member(item->live, process->ordinal);
-		if (process->run != 0)
-			ingest_agenda_adopt_run(item, process->cause, process->run);
+		if (is_ours(process) && process->kind == INGEST_PROCESS_WORKER && item)
+			ingest_agenda_adopt(item, process->ordinal, process->cause, process->run);
 	}
 	ingest_process_unlock();
-	MemoryContextSwitchTo(oldcontext);
 }
 
-/* Runs that take too long are to end. */
+/* A run that takes too long is to end. */
 static void
-review_timeouts(void)
+review_time(const IngestProcess *process)
 {
-	HASH_SEQ_STATUS scan;
-	IngestAgendaItem *item;
+	IngestAgendaItem *item = ingest_agenda_find(process->pipeline_id);
+	int64		left = item && !item->ending ? ingest_agenda_time_left(item) : PG_INT64_MAX;
 
-	ingest_agenda_begin(&scan);
-	while ((item = ingest_agenda_next(&scan)) != NULL)
-	{
-		int64		left = ingest_agenda_time_left(item);
-
-		if (left == PG_INT64_MAX || item->timing_out)
-			continue;
-		if (left <= 0)
-			item->timing_out = true;
-		else
-			wake_no_later_than(ingest_clock_ms() + left);
-	}
+	if (left == PG_INT64_MAX)
+		return;
+	if (left <= 0)
+		ingest_agenda_time_out(item);
+	else
+		wake_no_later_than(ingest_clock_ms() + left);
 }
 
 /* Returns how many worker entries are in use.  changed: somebody has committed something. */
@@ -372,6 +345,9 @@ review_workers(bool changed)
 		if (!is_ours(process) || process->kind != INGEST_PROCESS_WORKER)
 			continue;
 		in_use++;
+		if (process->resting)
+			continue;
+		review_time(process);
 		process->followed = ingest_agenda_is_followed(process->pipeline_id);
 		if (!should_run(process) && !process->stop)
 		{
@@ -426,66 +402,6 @@ has_entry(IngestProcessKind kind, int32 pipeline_id, int ordinal)
 	return found;
 }
 
-/* Who waits longest comes first; of several workers the first. */
-static int
-compare_candidates(const ListCell *a, const ListCell *b)
-{
-	const Candidate *first = lfirst(a);
-	const Candidate *second = lfirst(b);
-
-	if (first->item->due_since != second->item->due_since)
-		return first->item->due_since < second->item->due_since ? -1 : 1;
-	if (first->ordinal != second->ordinal)
-		return first->ordinal - second->ordinal;
-	return first->item->id - second->item->id;
-}
-
-/* The workers of a pipeline that is due and have no process. */
-static List *
-add_candidates(List *candidates, IngestAgendaItem *item)
-{
-	bool		waits = false;
-
-	for (int ordinal = 0; ordinal < item->workers; ordinal++)
-	{
-		Candidate  *candidate;
-
-		if (bms_is_member(ordinal, item->drained) || bms_is_member(ordinal, item->live))
-			continue;
-		candidate = palloc(sizeof(*candidate));
-		candidate->item = item;
-		candidate->ordinal = ordinal;
-		candidates = lappend(candidates, candidate);
-		waits = true;
-	}
-	if (!waits)
-		item->due_since = 0;
-	else if (item->due_since == 0)
-		item->due_since = ingest_clock_ms();
-	return candidates;
-}
-
-static List *
-find_candidates(TimestampTz now)
-{
-	HASH_SEQ_STATUS scan;
-	IngestAgendaItem *item;
-	List	   *candidates = NIL;
-
-	ingest_agenda_begin(&scan);
-	while ((item = ingest_agenda_next(&scan)) != NULL)
-	{
-		TimestampTz wake = DT_NOEND;
-
-		if (ingest_agenda_is_due(item, now, &wake))
-			candidates = add_candidates(candidates, item);
-		else if (wake != DT_NOEND)
-			wake_for(wake, now);
-	}
-	list_sort(candidates, compare_candidates);
-	return candidates;
-}
-
 /* False: no room. */
 static bool
 start_process(const IngestProcessRequest *request)
@@ -500,22 +416,6 @@ start_process(const IngestProcessRequest *request)
 	handles[index] = handle;
 	stop_since[index] = 0;
 	return true;
-}
-
-static bool
-start_worker(const Candidate *candidate)
-{
-	IngestProcessRequest request = {
-		.kind = INGEST_PROCESS_WORKER,
-		.database = MyDatabaseId,
-		.role = candidate->item->owner,
-		.pipeline_id = candidate->item->id,
-		.ordinal = candidate->ordinal,
-		.cause = candidate->item->running ? candidate->item->cause : INGEST_CAUSE_STREAM,
-		.run = candidate->item->running ? candidate->item->run_started : 0
-	};
-
-	return start_process(&request);
 }
 
 /* No process slot is free in the whole cluster.  Say so, but not every time. */
@@ -538,7 +438,14 @@ static bool
 is_running_worker(const IngestProcess *process)
 {
 	return is_ours(process) && process->kind == INGEST_PROCESS_WORKER &&
-		process->state == INGEST_PROCESS_RUNNING && !process->stop;
+		process->state == INGEST_PROCESS_RUNNING && !process->stop && !process->resting;
+}
+
+/* One that only waits until it tries again makes room first, and at once. */
+static int64
+runs_since(const IngestProcess *process)
+{
+	return process->phase == INGEST_PHASE_BACKOFF ? process->started_ms - SLICE_MS : process->started_ms;
 }
 
 /* The worker that has run longest and was not yet asked to make room, or NULL; hold the lock. */
@@ -556,7 +463,7 @@ find_longest_running(int *yielding)
 			continue;
 		if (process->yield)
 			(*yielding)++;
-		else if (oldest == NULL || process->started_ms < oldest->started_ms)
+		else if (oldest == NULL || runs_since(process) < runs_since(oldest))
 			oldest = process;
 	}
 	return oldest;
@@ -577,9 +484,9 @@ make_room(int count, int slice, int64 now)
 
 		if (process == NULL || yielding >= count)
 			break;
-		if (now - process->started_ms < slice)
+		if (now - runs_since(process) < slice)
 		{
-			wake_no_later_than(process->started_ms + slice);
+			wake_no_later_than(runs_since(process) + slice);
 			break;
 		}
 		process->yield = true;
@@ -589,33 +496,98 @@ make_room(int count, int slice, int64 now)
 	ingest_process_unlock();
 }
 
+/* Give the work to a worker of this role that has none.  False: there is none. */
+static bool
+hand_over(const IngestProcessRequest *request)
+{
+	bool		found = false;
+
+	ingest_process_lock(true);
+	for (int i = 0; i < ingest_process_count() && !found; i++)
+	{
+		IngestProcess *process = ingest_process_get(i);
+
+		if (!is_ours(process) || !process->resting || process->stop || process->pipeline_id != 0 ||
+			process->state != INGEST_PROCESS_RUNNING || process->role != request->role ||
+			process->uses >= MAX_USES)
+			continue;
+		ingest_process_assign(process, request);
+		stop_since[i] = 0;
+		found = true;
+	}
+	ingest_process_unlock();
+	return found;
+}
+
+/* The others without work end, but for those that will have some at once. */
+static void
+send_away(void)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	Oid			owner;
+	TimestampTz next = ingest_agenda_first_later(&owner);
+	bool		soon = ingest_agenda_count_due() == 0 && next != DT_NOEND &&
+		TimestampDifferenceMilliseconds(now, next) < REST_MS;
+
+	ingest_process_lock(true);
+	for (int i = 0; i < ingest_process_count(); i++)
+	{
+		IngestProcess *process = ingest_process_get(i);
+
+		if (!is_ours(process) || !process->resting || process->stop ||
+			(soon && process->role == owner && process->uses < MAX_USES))
+			continue;
+		process->stop = true;
+		ingest_process_wake(process->pid);
+	}
+	ingest_process_unlock();
+}
+
+/* Those that are due, in that order, as long as there is room. */
 static void
 start_workers(int in_use)
 {
 	int64		now = ingest_clock_ms();
-	List	   *candidates = find_candidates(GetCurrentTimestamp());
-	ListCell   *cell;
-	int			waiting = list_length(candidates);
+	IngestAgendaItem *item;
+	IngestCause cause;
+	int			ordinal;
+	int			waiting;
 
-	foreach(cell, candidates)
+	while ((item = ingest_agenda_first_due(&ordinal, &cause)) != NULL)
 	{
-		if (in_use >= ingest_guc_max_workers)
-			break;
-		if (full_until > now)
+		TimestampTz begin = GetCurrentTimestamp();
+		IngestProcessRequest request = {
+			.kind = INGEST_PROCESS_WORKER,
+			.database = MyDatabaseId,
+			.role = item->owner,
+			.pipeline_id = item->id,
+			.ordinal = ordinal,
+			.cause = cause,
+			.run = cause == INGEST_CAUSE_STREAM ? 0 : item->running ? item->run_started : begin
+		};
+
+		if (!hand_over(&request))
 		{
-			wake_no_later_than(full_until);
-			break;
+			if (in_use >= ingest_guc_max_workers)
+				break;
+			if (full_until > now)
+			{
+				wake_no_later_than(full_until);
+				break;
+			}
+			if (!start_process(&request))
+			{
+				back_off(now);
+				wake_no_later_than(full_until);
+				break;
+			}
+			full_attempts = 0;
+			in_use++;
 		}
-		if (!start_worker(lfirst(cell)))
-		{
-			back_off(now);
-			wake_no_later_than(full_until);
-			break;
-		}
-		full_attempts = 0;
-		in_use++;
-		waiting--;
+		ingest_agenda_started(item, ordinal, cause, begin);
 	}
+	send_away();
+	waiting = ingest_agenda_count_due();
 	ingest_process_self->full = waiting > 0;
 	if (in_use > ingest_guc_max_workers)
 		make_room(in_use - ingest_guc_max_workers, 0, now);
@@ -678,12 +650,11 @@ check_extension(void)
 		leave(presence == INGEST_REPLACED ? INGEST_RESULT_STOPPED : INGEST_RESULT_ABSENT);
 }
 
-/* Pipelines that follow a stream which has committed something. */
+/* Streams that have committed something, and are followed. */
 static List *
-add_followers_of_streams(List *ids)
+find_progressed(void)
 {
 	List	   *streams = NIL;
-	ListCell   *cell;
 
 	ingest_process_lock(false);
 	for (int i = 0; i < ingest_process_count(); i++)
@@ -697,59 +668,89 @@ add_followers_of_streams(List *ids)
 		}
 	}
 	ingest_process_unlock();
-	foreach(cell, streams)
-		ids = ingest_agenda_add_followers(ids, lfirst_int(cell));
-	return ids;
+	return streams;
 }
 
-/*
- * Everything is read anew when somebody has changed something, and now and then; else
- * what the processes that have ended, and the streams, have changed.
- */
+/* Everything is read anew when somebody has changed something, and now and then. */
 static void
-look(bool first, bool changed, List *ended)
+look(void)
 {
-	static int64 looked_at = 0;
-	int64		now = ingest_clock_ms();
-	List	   *ids;
+	int64		began = ingest_clock_ms();
 
+	ingest_agenda_read();
+	upkeep_interval = read_upkeep_interval();
+	if (!is_open_database())
+		leave(INGEST_RESULT_STOPPED);
+	looked_at = ingest_clock_ms();
+	look_not_before = looked_at + LOOK_SHARE * (looked_at - began);
+}
+
+/* What is in the catalogs, or shall be. */
+static void
+keep_books(bool first, bool looking, List *ended, List *streams)
+{
+	List	   *ids;
+	ListCell   *cell;
+
+	check_extension();
+	ingest_session_begin();
+	MemoryContextSwitchTo(round_mcxt);
 	if (first)
 		judge_crashes();
 	ids = judge_ended(ended);
-	if (first || changed || now - looked_at >= LOOK_INTERVAL_MS)
-	{
-		ingest_agenda_read();
-		looked_at = now;
-		upkeep_interval = read_upkeep_interval();
-	}
+	foreach(cell, streams)
+		ids = ingest_agenda_progressed(lfirst_int(cell), ids);
+	if (ingest_agenda_write(&ids))
+		write_at = ingest_clock_ms() + WRITE_AGAIN_MS;
 	else
-		ingest_agenda_read_some(add_followers_of_streams(ids));
-	count_live();
-	judge_timeouts();
+		write_at = 0;
+	if (looking)
+		look();
+	else
+		ingest_agenda_read_some(ids);
+	ingest_session_commit();
+	MemoryContextSwitchTo(round_mcxt);
+	if (first)
+		adopt_workers();
+}
+
+/* What waits for a time, when there is room: the end of a worker is told of. */
+static void
+wake_for_next(void)
+{
+	Oid			owner;
+	TimestampTz next = ingest_agenda_first_later(&owner);
+
+	if (next != DT_NOEND)
+		wake_for(next, GetCurrentTimestamp());
 }
 
 static void
 do_round(bool first)
 {
-	bool		changed = ingest_process_self->look;
+	int64		now = ingest_clock_ms();
+	bool		looking;
 	List	   *ended;
-	bool		open;
+	List	   *streams;
 
+	if (ingest_process_self->look)
+		look_wanted = true;
 	ingest_process_self->look = false;
 	ended = collect_processes();
+	streams = find_progressed();
+	looking = first || (look_wanted && now >= look_not_before) || now - looked_at >= LOOK_INTERVAL_MS;
+	if (looking)
+		look_wanted = false;
+	if (looking || ended != NIL || streams != NIL || (write_at != 0 && write_at <= now))
+		keep_books(first, looking, ended, streams);
+	if (look_wanted)
+		wake_no_later_than(look_not_before);
+	if (write_at != 0)
+		wake_no_later_than(write_at);
+	wake_no_later_than(looked_at + LOOK_INTERVAL_MS);
 
-	check_extension();
-	ingest_session_begin();
-	MemoryContextSwitchTo(round_mcxt);
-	look(first, changed, ended);
-	open = is_open_database();
-	ingest_session_commit();
-	MemoryContextSwitchTo(round_mcxt);
-	if (!open)
-		leave(INGEST_RESULT_STOPPED);
-
-	review_timeouts();
-	start_workers(review_workers(changed));
+	start_workers(review_workers(looking));
+	wake_for_next();
 	start_upkeep(upkeep_interval);
 }
 
@@ -789,6 +790,7 @@ ingest_supervisor_main(Datum arg)
 	if (!ingest_process_attach())
 		proc_exit(0);
 	ingest_session_open("ingest supervisor");
+	SetConfigOption("lock_timeout", LOCK_TIMEOUT, PGC_SUSET, PGC_S_SESSION);
 	prepare_memory();
 	check_extension();
 	ingest_process_set_phase(INGEST_PHASE_WAITING);

@@ -67,7 +67,6 @@ typedef struct Worker
 	char	   *schedule;
 	IngestDrain *drain;			/* of a scheduled run, once it is assigned */
 	bool		continuous;
-	int64		batches;		/* committed by this run */
 
 	int64		retries;		/* of a run; -1: no limit */
 	int			attempts;		/* failures in a row */
@@ -77,6 +76,9 @@ typedef struct Worker
 	bool		unproven;		/* no batch committed since the start or an error */
 	bool		failed_turn;	/* the error was met with messages in hand */
 	int64		looked_at;		/* at the definition, likewise */
+
+	bool		done;			/* with this work; result says how it went */
+	IngestResult result;
 } Worker;
 
 /* ---- context of messages ---- */
@@ -222,16 +224,13 @@ begin_note(void)
 	XactReadOnly = false;
 }
 
-/* What the history would not know of otherwise; a stream has no runs. */
+/* For the history: a try that has failed.  Those of a stream would be without number. */
 static void
-record_run(Worker *w, IngestOutcome outcome, const IngestError *err)
+record_failure(Worker *w, const IngestError *err)
 {
-	if (ingest_process_self->run == 0)
-		return;
-	begin_note();
-	ingest_batch_record_run(w->id, ingest_process_self->run, ingest_process_self->cause, outcome, err);
-	ingest_session_commit();
-	MemoryContextSwitchTo(w->mcxt);
+	const IngestProcess *self = ingest_process_self;
+
+	ingest_batch_record_run(w->id, self->run, self->cause, INGEST_OUTCOME_FAILED, err);
 }
 
 /* ---- going well ---- */
@@ -257,7 +256,6 @@ note_batch(Worker *w, const IngestCounts *counts)
 	w->quick_tries = 0;
 	if (counts->messages == 0)
 		return;
-	w->batches++;
 	pg_atomic_write_u64(&self->batches, pg_atomic_read_u64(&self->batches) + 1);
 	pg_atomic_write_u64(&self->messages, pg_atomic_read_u64(&self->messages) + counts->messages);
 	pg_atomic_write_u64(&self->progress_at, (uint64) GetCurrentTimestamp());
@@ -367,10 +365,8 @@ rest(Worker *w, pgsocket fd, long timeout, IngestError *err)
 		return false;
 	if (ingest_drain_is_done(w->drain, w->run) && ingest_run_batch(w->run)->nmessages == 0)
 	{
-		if (w->batches == 0)
-			record_run(w, INGEST_OUTCOME_DONE, NULL);
-		pgstat_report_stat(true);
-		ingest_process_exit(INGEST_RESULT_DRAINED);
+		w->done = true;
+		w->result = INGEST_RESULT_DRAINED;
 	}
 	return true;
 }
@@ -480,6 +476,22 @@ wait_before_retry(Worker *w, int64 delay)
 	}
 }
 
+/* Does a run end with this failure? */
+static bool
+is_last_try(const Worker *w)
+{
+	return !w->continuous && w->retries >= 0 && w->attempts > w->retries;
+}
+
+/* A run does not keep its slot while it waits: somebody else may have use for it. */
+static void
+leave_try(Worker *w, TimestampTz retry_at)
+{
+	ingest_process_self->retry_at = retry_at;
+	w->done = true;
+	w->result = is_last_try(w) ? INGEST_RESULT_GAVE_UP : INGEST_RESULT_BACKOFF;
+}
+
 static void
 retry_later(Worker *w, const IngestError *err)
 {
@@ -488,19 +500,20 @@ retry_later(Worker *w, const IngestError *err)
 
 	begin_note();
 	w->attempts = ingest_state_retry(w->id, err, retry_at);
+	if (ingest_process_self->run != 0)
+		record_failure(w, err);
 	ingest_session_commit();
 	MemoryContextSwitchTo(w->mcxt);
-	record_run(w, INGEST_OUTCOME_FAILED, err);
-	if (ingest_process_self->run != 0 && w->retries >= 0 && w->attempts > w->retries)
+	ingest_error_report(err, LOG);
+	if (ingest_process_self->run != 0)
 	{
-		ingest_error_report(err, LOG);
-		ingest_process_exit(INGEST_RESULT_GAVE_UP);
+		leave_try(w, retry_at);
+		return;
 	}
 	w->unwell = w->unproven = true;
 	/* That the source answers proves nothing while its messages are to come again. */
 	w->probation = w->failed_turn ? ingest_clock_ms() + delay + PROBATION_MS : 0;
 	w->failed_turn = false;
-	ingest_error_report(err, LOG);
 
 	ingest_process_self->look = false;
 	wait_before_retry(w, delay);
@@ -529,9 +542,9 @@ halt(Worker *w, IngestHalt why, const IngestError *err)
 {
 	begin_note();
 	ingest_state_halt(w->id, why, err);
+	record_failure(w, err);
 	ingest_session_commit();
 	MemoryContextSwitchTo(w->mcxt);
-	record_run(w, INGEST_OUTCOME_FAILED, err);
 	ingest_error_report(err, WARNING);
 	pgstat_report_stat(true);
 	ingest_process_exit(INGEST_RESULT_HALTED);
@@ -571,35 +584,74 @@ deal_with_error(Worker *w, const IngestError *err)
 
 /* ---- main ---- */
 
+static void
+begin_work(Worker *w)
+{
+	memset(w, 0, sizeof(*w));
+	w->id = ingest_process_self->pipeline_id;
+	w->ordinal = ingest_process_self->ordinal;
+	w->unwell = w->unproven = true;
+	w->retries = -1;
+	w->probation = ingest_clock_ms() + PROBATION_MS;
+	w->mcxt = AllocSetContextCreate(TopMemoryContext, "ingest worker", ALLOCSET_DEFAULT_SIZES);
+	w->error_mcxt = AllocSetContextCreate(w->mcxt, "ingest worker error", ALLOCSET_SMALL_SIZES);
+	MemoryContextSwitchTo(w->mcxt);
+	ingest_marker_leave();
+
+	/* Until a foreground run, or a worker that is about to end, lets go. */
+	ingest_worker_lock_wait(w->id, w->ordinal);
+}
+
+/* Leave nothing behind: the next work finds the session as a new one would. */
+static void
+end_work(Worker *w)
+{
+	if (w->run)
+		ingest_run_close(w->run);
+	w->run = NULL;
+	ingest_session_clean("ingest worker");
+	ingest_marker_remove();
+	MemoryContextSwitchTo(TopMemoryContext);
+	MemoryContextDelete(w->mcxt);
+	w->mcxt = w->error_mcxt = NULL;
+	w->name = NULL;
+	pgstat_report_stat(true);
+	pgstat_report_activity(STATE_IDLE, NULL);
+}
+
+static void
+do_work(Worker *w)
+{
+	while (!w->done)
+	{
+		IngestError err = {0};
+
+		if (!try_step(w, &err))
+			deal_with_error(w, &err);
+	}
+}
+
 void
 ingest_worker_main(Datum arg)
 {
-	Worker		w = {.unwell = true, .unproven = true, .retries = -1};
+	Worker		w = {0};
 	ErrorContextCallback context = {.callback = add_context, .arg = &w};
 
 	ingest_process_setup();
 	if (!ingest_process_attach())
 		proc_exit(0);
-	ingest_marker_leave();
 	w.id = ingest_process_self->pipeline_id;
 	w.ordinal = ingest_process_self->ordinal;
-	w.probation = ingest_clock_ms() + PROBATION_MS;
 	context.previous = error_context_stack;
 	error_context_stack = &context;
 
+	ingest_marker_leave();
 	ingest_session_open("ingest worker");
-	w.mcxt = AllocSetContextCreate(TopMemoryContext, "ingest worker", ALLOCSET_DEFAULT_SIZES);
-	w.error_mcxt = AllocSetContextCreate(w.mcxt, "ingest worker error", ALLOCSET_SMALL_SIZES);
-	MemoryContextSwitchTo(w.mcxt);
-
-	/* Until a foreground run, or a worker that is about to end, lets go. */
-	ingest_worker_lock_wait(w.id, w.ordinal);
-
 	for (;;)
 	{
-		IngestError err = {0};
-
-		if (!try_step(&w, &err))
-			deal_with_error(&w, &err);
+		begin_work(&w);
+		do_work(&w);
+		end_work(&w);
+		ingest_process_rest(w.result);
 	}
 }
