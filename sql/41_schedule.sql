@@ -12,6 +12,11 @@ CREATE FUNCTION ingest.run_now(pipeline text)
 COMMENT ON FUNCTION ingest.run_now(text) IS
     'Let a pipeline that was started run at once in background, whatever its schedule says, from the commit on';
 
+CREATE PROCEDURE ingest.wait_for(pipeline text, timeout interval DEFAULT NULL)
+    LANGUAGE c AS 'MODULE_PATHNAME', 'ingest_sql_wait_for';
+COMMENT ON PROCEDURE ingest.wait_for(text, interval) IS
+    'Wait until a pipeline that was started has committed all that its source holds now';
+
 -- ---- backfill
 
 CREATE PROCEDURE ingest.backfill(pipeline text, from_value text, to_value text, step text DEFAULT NULL)

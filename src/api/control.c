@@ -84,7 +84,17 @@ ingest_sql_run_now(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("pipeline \"%s\" is stopped", pl->name),
 				 errhint("ingest.start() starts it; CALL ingest.run() runs it in this session.")));
-	ingest_state_ask(pl->id);
+	if (strcmp(pl->schedule, "continuous") == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("pipeline \"%s\" runs all the time", pl->name),
+				 errdetail("Its schedule is \"%s\".", pl->schedule)));
+	if (!ingest_state_ask(pl->id))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("pipeline \"%s\" has been halted", pl->name),
+				 errdetail("The view ingest.pipeline_status says why."),
+				 errhint("ingest.start() goes on.")));
 	ingest_worker_wake_at_commit();
 	PG_RETURN_VOID();
 }

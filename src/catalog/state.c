@@ -298,15 +298,21 @@ ingest_state_first_run(int32 pipeline_id, TimestampTz next_run)
 	return written;
 }
 
-void
+bool
 ingest_state_ask(int32 pipeline_id)
 {
 	static IngestStatement statement = {
-		"UPDATE ingest._state SET asked_at = clock_timestamp(), retry_at = NULL WHERE pipeline_id = $1",
+		"UPDATE ingest._state SET asked_at = clock_timestamp(), retry_at = NULL"
+		" WHERE pipeline_id = $1 AND halt IS NULL",
 		1, {INT4OID}
 	};
+	Datum		id = Int32GetDatum(pipeline_id);
+	bool		asked;
 
-	run_for_pipeline(&statement, pipeline_id);
+	ingest_spi_begin();
+	asked = ingest_spi_run(&statement, &id, NULL) > 0;
+	ingest_spi_end();
+	return asked;
 }
 
 int

@@ -71,8 +71,8 @@ extern bool ingest_state_run_ended(int32 pipeline_id, const IngestRunEnd *end, b
 /* When the first run is due, before there was one.  False: somebody holds the state. */
 extern bool ingest_state_first_run(int32 pipeline_id, TimestampTz next_run);
 
-/* Somebody asks for a run. */
-extern void ingest_state_ask(int32 pipeline_id);
+/* Somebody asks for a run.  False: it has been halted. */
+extern bool ingest_state_ask(int32 pipeline_id);
 
 /*
  * A worker of the pipeline died: hold the pipeline back until retry_at, or, after

@@ -197,9 +197,11 @@ ingest_compat_input_call(FmgrInfo *flinfo, char *text, Oid ioparam, int32 typmod
 #if PG_VERSION_NUM >= 170000
 #define ingest_compat_vxid_proc(vxid) ((vxid).procNumber)
 #define ingest_compat_vxid_set_proc(vxid, proc) ((vxid).procNumber = (proc))
+#define ingest_compat_vxid_owner(vxid) ProcNumberGetProc((vxid).procNumber)
 #else
 #define ingest_compat_vxid_proc(vxid) ((vxid).backendId)
 #define ingest_compat_vxid_set_proc(vxid, proc) ((vxid).backendId = (proc))
+#define ingest_compat_vxid_owner(vxid) BackendIdGetProc((vxid).backendId)
 #endif
 
 #endif							/* INGEST_COMPAT_H */

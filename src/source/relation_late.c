@@ -30,16 +30,29 @@
 #include "storage/lmgr.h"
 #include "storage/proc.h"
 #include "storage/procarray.h"
+#include "storage/sinvaladt.h"
 #include "utils/timestamp.h"
+#include "worker/waiting.h"
 
 #define SINCE "since "
 
 /* Vacuuming writes no rows. */
 #define NO_WRITERS (PROC_IN_VACUUM | PROC_IN_SAFE_IC)
 
+/* A session that waits for a pipeline, perhaps for this one, writes nothing. */
+static bool
+only_waits(VirtualTransactionId vxid)
+{
+	PGPROC	   *proc = ingest_compat_vxid_owner(vxid);
+
+	return proc != NULL && ingest_waiting_is(proc->pid);
+}
+
 static void
 append_virtual(StringInfo list, VirtualTransactionId vxid)
 {
+	if (only_waits(vxid))
+		return;
 	appendStringInfo(list, "%d/%u ", ingest_compat_vxid_proc(vxid), vxid.localTransactionId);
 }
 

@@ -25,6 +25,7 @@
 #include "utils/timestamp.h"
 #include "worker/marker.h"
 #include "worker/process.h"
+#include "worker/waiting.h"
 
 #define TRANCHE_NAME "IngestProcess"
 #define MAX_REQUESTS 64
@@ -89,6 +90,7 @@ request_shared_memory(void)
 	if (previous_request_hook)
 		previous_request_hook();
 	RequestAddinShmemSpace(shared_size());
+	RequestAddinShmemSpace(ingest_waiting_size());
 	RequestNamedLWLockTranche(TRANCHE_NAME, 1);
 }
 
@@ -117,6 +119,7 @@ start_shared_memory(void)
 			pg_atomic_init_u64(&shared->processes[i].progress_at, 0);
 		}
 	}
+	ingest_waiting_start();
 	LWLockRelease(AddinShmemInitLock);
 }
 

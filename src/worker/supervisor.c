@@ -32,6 +32,7 @@
 #include "worker/marker.h"
 #include "worker/process.h"
 #include "worker/session.h"
+#include "worker/waiting.h"
 
 /* Looks at the catalogs at least this often, for what nobody has told it. */
 #define LOOK_INTERVAL_MS	60000
@@ -710,6 +711,7 @@ keep_books(bool first, bool looking, List *ended, List *streams)
 		ingest_agenda_read_some(ids);
 	ingest_session_commit();
 	MemoryContextSwitchTo(round_mcxt);
+	ingest_waiting_wake();
 	if (first)
 		adopt_workers();
 }

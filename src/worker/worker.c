@@ -39,6 +39,7 @@
 #include "worker/process.h"
 #include "worker/schedule.h"
 #include "worker/session.h"
+#include "worker/waiting.h"
 
 /* An idle worker looks at its definition at least this often. */
 #define LOOK_INTERVAL_MS	60000
@@ -67,6 +68,11 @@ typedef struct Worker
 	char	   *schedule;
 	IngestDrain *drain;			/* of a scheduled run, once it is assigned */
 	bool		continuous;
+
+	/* Of a stream, for those who wait until it has come there; NULL: nobody does. */
+	IngestDrain *fence;
+	MemoryContext fence_mcxt;
+	uint64		fence_for;		/* by ingest_waiting_take() */
 
 	int64		retries;		/* of a run; -1: no limit */
 	int			attempts;		/* failures in a row */
@@ -315,6 +321,63 @@ wait_for_source(Worker *w, pgsocket fd, long timeout)
 	wait_for(w, INGEST_PHASE_WAITING, fd, timeout, wait_event);
 }
 
+/* ---- who waits for us ---- */
+
+/* Rows that transactions hold back which still run: see source/relation.c. */
+static bool
+holds_back(Worker *w)
+{
+	const IngestBatch *batch = ingest_run_batch(w->run);
+
+	if (!ingest_run_source(w->run)->ops->in_transaction)
+		return false;
+	for (int i = 0; i < batch->nshards; i++)
+		if (batch->shards[i].lag > 0)
+			return true;
+	return false;
+}
+
+/* Somebody is new: find out how far he wants us to come.  False: *err. */
+static bool
+set_fence(Worker *w, IngestError *err)
+{
+	if (w->fence_mcxt == NULL)
+		w->fence_mcxt = AllocSetContextCreate(w->mcxt, "ingest fence", ALLOCSET_SMALL_SIZES);
+	MemoryContextReset(w->fence_mcxt);
+	w->fence = ingest_drain_begin(w->run, w->fence_mcxt, err);
+	return w->fence != NULL;
+}
+
+/*
+ * Between turns, with an assignment.  *again: there may be something to fetch now.
+ * False: *err.
+ */
+static bool
+serve_waiters(Worker *w, bool *again, IngestError *err)
+{
+	*again = false;
+	if (!w->continuous)
+		return true;
+	if (w->fence == NULL)
+	{
+		uint64		taken = ingest_waiting_take(w->id, w->ordinal);
+
+		if (taken == 0)
+			return true;
+		w->fence_for = taken;
+		*again = true;
+		return set_fence(w, err);
+	}
+	if (ingest_run_batch(w->run)->nmessages > 0 || !ingest_drain_is_done(w->fence, w->run))
+		return true;
+	if (holds_back(w))
+		return set_fence(w, err);
+	w->fence = NULL;
+	ingest_waiting_reached(w->id, w->ordinal, w->fence_for);
+	*again = true;				/* somebody may have come meanwhile */
+	return true;
+}
+
 /* ---- one step ---- */
 
 static bool
@@ -334,10 +397,19 @@ make_turn(Worker *w, IngestError *err)
 }
 
 static bool
+make_turn_of_many(Worker *w, IngestError *err)
+{
+	bool		again;
+
+	return make_turn(w, err) && serve_waiters(w, &again, err);
+}
+
+static bool
 assign_shards(Worker *w, IngestError *err)
 {
 	ingest_process_set_phase(INGEST_PHASE_ASSIGNING);
 	pgstat_report_activity(STATE_RUNNING, w->activity);
+	w->fence = NULL;			/* its ends may be of other shards */
 	if (!ingest_run_assign(w->run, &ingest_session_xact, err))
 		return false;
 	if (!w->continuous && w->drain == NULL)
@@ -353,7 +425,13 @@ assign_shards(Worker *w, IngestError *err)
 static bool
 rest(Worker *w, pgsocket fd, long timeout, IngestError *err)
 {
+	bool		again;
+
 	note_recovery(w);
+	if (!serve_waiters(w, &again, err))
+		return false;
+	if (again)
+		return true;
 	if (w->drain == NULL || !ingest_drain_is_done(w->drain, w->run))
 	{
 		wait_for_source(w, fd, timeout);
@@ -386,7 +464,7 @@ step(Worker *w, IngestError *err)
 	switch (ingest_run_fetch(w->run, &ingest_session_xact, &fd, &timeout, err))
 	{
 		case INGEST_READY_TURN:
-			return make_turn(w, err);
+			return make_turn_of_many(w, err);
 		case INGEST_READY_WAIT:
 			return rest(w, fd, timeout, err);
 		case INGEST_READY_ASSIGN:
