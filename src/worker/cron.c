@@ -20,6 +20,8 @@
 /* An expression that matches no day of so many years matches none at all. */
 #define YEARS_AHEAD 40
 
+#define BLANKS " \t\n\r\f\v"
+
 #define SECONDS_OF_EPOCH ((int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * SECS_PER_DAY)
 
 /* ---- parsing ---- */
@@ -58,7 +60,22 @@ static const struct
 	{"@hourly", "0 * * * *"},
 };
 
-/* A number or a name; moves *p behind it. */
+static bool
+is_last(const char *p)
+{
+	return *p == 'L' || *p == 'l';
+}
+
+/* Of days, an L may follow: friL. */
+static bool
+ends_name(const Field *field, const char *p)
+{
+	if (field == &weekday_field && is_last(p))
+		p++;
+	return !isalpha((unsigned char) *p);
+}
+
+/* A number or a name; moves *p behind it, or leaves it at what is wrong. */
 static bool
 read_value(const Field *field, const char **p, int *value, const char **why)
 {
@@ -67,19 +84,21 @@ read_value(const Field *field, const char **p, int *value, const char **why)
 		char	   *end;
 		long		number = strtol(*p, &end, 10);
 
+		*why = psprintf("it goes from %d to %d", field->min, field->max);
+		if (number < field->min || number > field->max)
+			return false;
 		*p = end;
 		*value = (int) number;
-		*why = psprintf("It goes from %d to %d.", field->min, field->max);
-		return number >= field->min && number <= field->max;
+		return true;
 	}
 	for (int i = 0; field->names && field->names[i]; i++)
-		if (pg_strncasecmp(*p, field->names[i], 3) == 0 && !isalpha((unsigned char) (*p)[3]))
+		if (pg_strncasecmp(*p, field->names[i], 3) == 0 && ends_name(field, *p + 3))
 		{
 			*p += 3;
 			*value = field->min + i;
 			return true;
 		}
-	*why = field->names ? "It takes numbers, and names of three letters." : "It takes numbers.";
+	*why = field->names ? "it takes numbers, and names of three letters" : "it takes numbers";
 	return false;
 }
 
@@ -89,8 +108,8 @@ read_step(const char **p, int *step, const char **why)
 	char	   *end;
 	long		number = strtol(*p, &end, 10);
 
-	*why = "A step is a number of at least 1.";
-	if (end == *p || number < 1 || number > 10000)
+	*why = "a step is a number of at least 1";
+	if (!isdigit((unsigned char) **p) || number < 1 || number > 10000)
 		return false;
 	*p = end;
 	*step = (int) number;
@@ -117,30 +136,44 @@ set_range(const Field *field, uint64 *bits, int from, int to, int step)
 	}
 }
 
-/* Sunday#2, friday L: those that count once a month. */
+/*
+ * What counts once a month: L, the last day; L5 or 5L, the last Friday; 5#2, the
+ * second one.  *found: it was such a thing, or was meant to be.
+ */
 static bool
-read_weekday_suffix(const char **p, int weekday, IngestCron *cron, bool *suffixed, const char **why)
+read_once_a_month(const Field *field, const char **p, IngestCron *cron, bool *found, const char **why)
 {
-	uint8		bit = 1 << (weekday % 7);
+	bool		last = is_last(*p);
+	const char *end = last ? *p + 1 : *p;
+	int			weekday;
 
-	*suffixed = true;
-	if (**p == '#')
+	*found = last && (field == &day_field || field == &weekday_field);
+	if (field == &day_field && last)
 	{
-		int			n = (*p)[1] - '0';
+		cron->last_day = true;
+		*p = end;
+		return true;
+	}
+	if (field != &weekday_field || !read_value(field, &end, &weekday, why))
+		return !*found;
+	*found = last || is_last(end) || *end == '#';
+	if (!*found)
+		return true;
+	*p = end;
+	if (*end == '#')
+	{
+		int			n = end[1] - '0';
 
-		*why = "Behind # comes a number from 1 to 5.";
-		if (n < 1 || n > 5)
+		*why = "behind # comes a number from 1 to 5";
+		if (last || n < 1 || n > 5)
 			return false;
-		cron->nth[n - 1] |= bit;
+		cron->nth[n - 1] |= 1 << (weekday % 7);
 		*p += 2;
+		return true;
 	}
-	else if (**p == 'L' || **p == 'l')
-	{
-		cron->last |= bit;
+	cron->last |= 1 << (weekday % 7);
+	if (!last)
 		(*p)++;
-	}
-	else
-		*suffixed = false;
 	return true;
 }
 
@@ -152,27 +185,21 @@ read_element(const Field *field, const char **p, uint64 *bits, IngestCron *cron,
 	int			to = field->max;
 	int			step = 1;
 	bool		single = false;
-	bool		suffixed = false;
+	bool		once_a_month;
 
+	if (!read_once_a_month(field, p, cron, &once_a_month, why))
+		return false;
+	if (once_a_month)
+		return true;
 	if (**p == '*' || (**p == '?' && (field == &day_field || field == &weekday_field)))
 	{
 		(*p)++;
 		to = field == &weekday_field ? 6 : field->max;
 	}
-	else if (field == &day_field && (**p == 'L' || **p == 'l'))
-	{
-		(*p)++;
-		cron->last_day = true;
-		return true;
-	}
 	else
 	{
 		if (!read_value(field, p, &from, why))
 			return false;
-		if (field == &weekday_field && !read_weekday_suffix(p, from, cron, &suffixed, why))
-			return false;
-		if (suffixed)
-			return true;
 		to = from;
 		single = **p != '-';
 		if (!single)
@@ -195,24 +222,39 @@ read_element(const Field *field, const char **p, uint64 *bits, IngestCron *cron,
 }
 
 static bool
-read_field(const Field *field, const char *text, uint64 *bits, IngestCron *cron, const char **why)
+read_list(const Field *field, const char **p, uint64 *bits, IngestCron *cron, const char **why)
 {
-	const char *p = text;
-
 	*bits = 0;
 	for (;;)
 	{
-		if (!read_element(field, &p, bits, cron, why))
+		if (!read_element(field, p, bits, cron, why))
 			return false;
-		if (*p == '\0')
+		if (**p == '\0')
 			break;
-		*why = psprintf("There is something behind it: \"%s\".", p);
-		if (*p++ != ',')
+		*why = "nothing like that can follow there";
+		if (**p != ',')
 			return false;
+		(*p)++;
 	}
 	if (field == &weekday_field && (*bits & (1 << 7)))
 		*bits = (*bits & 0x7f) | 1;
 	return true;
+}
+
+static bool
+read_field(const Field *field, const char *text, uint64 *bits, IngestCron *cron, const char **why)
+{
+	const char *p = text;
+
+	if (read_list(field, &p, bits, cron, why))
+		return true;
+	if (p == text)
+		*why = psprintf("The %s \"%s\" is wrong: %s.", field->name, text, *why);
+	else if (*p == '\0')
+		*why = psprintf("The %s \"%s\" ends too early: %s.", field->name, text, *why);
+	else
+		*why = psprintf("The %s \"%s\" is wrong at \"%s\": %s.", field->name, text, p, *why);
+	return false;
 }
 
 /* The words of the text; returns how many, at most one more than there may be. */
@@ -222,13 +264,13 @@ split_words(char *text, char **words, int max)
 	int			n = 0;
 	char	   *rest;
 
-	for (char *word = strtok_r(text, " \t", &rest); word && n <= max; word = strtok_r(NULL, " \t", &rest))
+	for (char *word = strtok_r(text, BLANKS, &rest); word && n <= max; word = strtok_r(NULL, BLANKS, &rest))
 		words[n++] = word;
 	return n;
 }
 
 static bool
-read_fields(char **words, int n, IngestCron *cron, const char **field, const char **why)
+read_fields(char **words, int n, IngestCron *cron, const char **why)
 {
 	static const Field *const fields[] = {
 		&second_field, &minute_field, &hour_field, &day_field, &month_field, &weekday_field
@@ -237,11 +279,8 @@ read_fields(char **words, int n, IngestCron *cron, const char **field, const cha
 	int			first = 6 - n;
 
 	for (int i = 0; i < n; i++)
-	{
-		*field = fields[first + i]->name;
 		if (!read_field(fields[first + i], words[i], &bits[first + i], cron, why))
 			return false;
-	}
 	cron->seconds = bits[0];
 	cron->minutes = bits[1];
 	cron->hours = (uint32) bits[2];
@@ -256,7 +295,7 @@ read_fields(char **words, int n, IngestCron *cron, const char **field, const cha
 }
 
 bool
-ingest_cron_parse(const char *text, IngestCron *cron, const char **field, const char **why)
+ingest_cron_parse(const char *text, IngestCron *cron, const char **why)
 {
 	char	   *words[7];
 	char	   *copy = pstrdup(text);
@@ -268,18 +307,16 @@ ingest_cron_parse(const char *text, IngestCron *cron, const char **field, const 
 	{
 		for (int i = 0; i < lengthof(macros); i++)
 			if (pg_strcasecmp(words[0], macros[i].name) == 0)
-				return ingest_cron_parse(macros[i].expression, cron, field, why);
-		*field = "name";
-		*why = "There are @hourly, @daily, @weekly, @monthly and @yearly.";
+				return ingest_cron_parse(macros[i].expression, cron, why);
+		*why = "The names are @hourly, @daily or @midnight, @weekly, @monthly, and @yearly or @annually.";
 		return false;
 	}
 	if (n != 5 && n != 6)
 	{
-		*field = NULL;
 		*why = "There are five fields, or six, of which the first one is for seconds.";
 		return false;
 	}
-	return read_fields(words, n, cron, field, why);
+	return read_fields(words, n, cron, why);
 }
 
 /* ---- clocks of zones ---- */
@@ -318,13 +355,16 @@ ingest_zone_time(int64 clock, const pg_tz *zone)
 	long		after = zone_offset(clock + SECS_PER_DAY, zone);
 	pg_time_t	first = clock - Max(before, after);
 	pg_time_t	second = clock - Min(before, after);
-	pg_time_t	change;
+	pg_time_t	change = first;
 
 	if (ingest_zone_clock(first, zone) == clock)
 		return first;
 	if (ingest_zone_clock(second, zone) == clock)
 		return second;
-	return next_change(clock - before - SECS_PER_DAY, zone, &change) ? change : second;
+	while (next_change(change, zone, &change))
+		if (ingest_zone_clock(change, zone) > clock)
+			return change;
+	return second;
 }
 
 /* ---- matching ---- */
@@ -453,8 +493,8 @@ next_clock(const IngestCron *cron, int64 from, int64 *found)
 static bool
 next_by_clock(const IngestCron *cron, pg_time_t after, const pg_tz *zone, pg_time_t *found)
 {
-	/* An hour that comes again has not been gone through: begin before it. */
-	int64		clock = ingest_zone_clock(after, zone) - 3 * SECS_PER_HOUR;
+	/* What this clock has shown before came before. */
+	int64		clock = ingest_zone_clock(after, zone);
 
 	while (next_clock(cron, clock + 1, &clock))
 	{
@@ -484,18 +524,22 @@ next_as_it_goes(const IngestCron *cron, pg_time_t after, const pg_tz *zone, pg_t
 	return false;
 }
 
-TimestampTz
-ingest_cron_next(const IngestCron *cron, TimestampTz after, const pg_tz *zone)
+bool
+ingest_cron_next(const IngestCron *cron, TimestampTz after, const pg_tz *zone, TimestampTz *next)
 {
 	int64		seconds = after / USECS_PER_SEC;
 	pg_time_t	from;
-	pg_time_t	found = 0;
+	pg_time_t	found;
 
 	if (after < 0 && after % USECS_PER_SEC != 0)
 		seconds--;
 	from = seconds + SECONDS_OF_EPOCH;
 	if (cron->by_clock ? !next_by_clock(cron, from, zone, &found) :
 		!next_as_it_goes(cron, from, zone, &found))
-		return 0;
-	return (found - SECONDS_OF_EPOCH) * USECS_PER_SEC;
+		return false;
+	found -= SECONDS_OF_EPOCH;
+	if (found >= END_TIMESTAMP / USECS_PER_SEC)
+		return false;
+	*next = found * USECS_PER_SEC;
+	return true;
 }

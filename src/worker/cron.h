@@ -30,18 +30,17 @@ typedef struct IngestCron
 } IngestCron;
 
 /*
- * Five fields, six with seconds first, or a name such as @daily.  False: *field
- * says which one is wrong (constant text), *why what is wrong with it.
- * raises: out of memory
+ * Five fields, six with seconds first, or a name such as @daily.  False: *why says
+ * which one is wrong, where, and why (sentences).  mcxt: current.  raises: out of memory
  */
-extern bool ingest_cron_parse(const char *text, IngestCron *cron, const char **field, const char **why);
+extern bool ingest_cron_parse(const char *text, IngestCron *cron, const char **why);
 
 /*
- * The first time after "after" that it matches in the zone; 0: there is none.
+ * The first time after "after" that it matches in the zone; false: there is none.
  * What fixed times do when the clock is changed, and others, is in cron.c.
  * raises: no
  */
-extern TimestampTz ingest_cron_next(const IngestCron *cron, TimestampTz after, const pg_tz *zone);
+extern bool ingest_cron_next(const IngestCron *cron, TimestampTz after, const pg_tz *zone, TimestampTz *next);
 
 /*
  * A time of day in a zone as seconds since 1970-01-01 of that zone's clock, and

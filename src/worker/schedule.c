@@ -9,26 +9,32 @@
 #include <ctype.h>
 
 #include "common/hashfn.h"
+#include "lib/stringinfo.h"
+#include "miscadmin.h"
+#include "parser/scansup.h"
 #include "utils/builtins.h"
 #include "utils/datetime.h"
 #include "utils/timestamp.h"
-#include "utils/varlena.h"
 #include "worker/schedule.h"
+
+/* Longer intervals are mistakes, and would leave the range of timestamps. */
+#define MAX_YEARS 100
+
+/* What is wrong with a text: a DETAIL or NULL, and a HINT. */
+typedef struct Complaint
+{
+	const char *detail;
+	const char *hint;
+} Complaint;
 
 #define SCHEDULE_HINT \
 	"It is 'continuous', an interval such as '5 minutes', a cron expression such as '0 * * * *', 'after other_pipeline', or 'manual'."
-
-#define MAX_ACTIVE_SPANS 100
+#define CRON_HINT \
+	"The fields are: minute, hour, day of month, month, day of week; with six, the first one is the second."
+#define AFTER_HINT \
+	"Write 'after a, b'; a name that is no identifier in double quotes."
 
 /* ---- texts ---- */
-
-static TimestampTz
-add_interval(TimestampTz at, const Interval *every)
-{
-	return DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval,
-												   TimestampTzGetDatum(at),
-												   IntervalPGetDatum(every)));
-}
 
 /* What an interval's input function does, but without raising errors. */
 static bool
@@ -56,130 +62,193 @@ parse_interval(const char *text, Interval *interval)
 }
 
 static bool
-is_long_enough(const Interval *every)
+has_good_length(const Interval *every, Complaint *complaint)
 {
-	if (every->month < 0 || every->day < 0 || every->time < 0)
+	complaint->hint = SCHEDULE_HINT;
+	complaint->detail = "The shortest interval is a second.";
+	if (every->month < 0 || every->day < 0 || every->time < 0 ||
+		(every->month == 0 && every->day == 0 && every->time < USECS_PER_SEC))
 		return false;
-	return every->month > 0 || every->day > 0 || every->time >= USECS_PER_SEC;
+	complaint->detail = psprintf("The longest interval is %d years.", MAX_YEARS);
+	return (double) every->month / MONTHS_PER_YEAR +
+		(every->day + (double) every->time / USECS_PER_DAY) / DAYS_PER_YEAR <= MAX_YEARS;
 }
 
-/* 'after a, b': names as identifiers are written. */
+static void
+skip_blanks(const char **p)
+{
+	while (isspace((unsigned char) **p))
+		(*p)++;
+}
+
+/* In double quotes, of which two stand for one.  NULL: no end. */
+static char *
+read_quoted(const char **p)
+{
+	StringInfoData name;
+
+	initStringInfo(&name);
+	for ((*p)++; **p != '\0'; (*p)++)
+	{
+		if (**p == '"' && *++(*p) != '"')
+			return name.data;
+		appendStringInfoChar(&name, **p);
+	}
+	return NULL;
+}
+
+/* As an identifier is written, but that a name is not cut off. */
+static char *
+read_name(const char **p, Complaint *complaint)
+{
+	const char *begin = *p;
+	char	   *name;
+
+	if (**p == '"')
+		name = read_quoted(p);
+	else
+	{
+		while (**p != '\0' && **p != ',' && **p != '"' && !isspace((unsigned char) **p))
+			(*p)++;
+		name = downcase_identifier(begin, (int) (*p - begin), false, false);
+	}
+	if (name && *name && strlen(name) < NAMEDATALEN)
+		return name;
+	if (name == NULL)
+		complaint->detail = "A quote is not closed.";
+	else if (*name == '\0')
+		complaint->detail = "There is an empty name.";
+	else
+		complaint->detail = psprintf("The name \"%s\" is too long.", name);
+	return NULL;
+}
+
 static bool
-parse_after(const char *text, List **names)
+is_named(const List *names, const char *name)
 {
-	if (pg_strncasecmp(text, "after", 5) != 0 || !isspace((unsigned char) text[5]))
-		return false;
-	return SplitIdentifierString(pstrdup(text + 6), ',', names) && *names != NIL;
+	ListCell   *lc;
+
+	foreach(lc, names)
+		if (strcmp(lfirst(lc), name) == 0)
+			return true;
+	return false;
 }
 
-/* Words and signs that no interval begins with. */
+/* What follows "after". */
+static bool
+parse_after(const char *text, List **names, Complaint *complaint)
+{
+	const char *p = text;
+
+	complaint->hint = AFTER_HINT;
+	for (;;)
+	{
+		char	   *name;
+
+		skip_blanks(&p);
+		name = read_name(&p, complaint);
+		if (name == NULL)
+			return false;
+		complaint->detail = psprintf("It names \"%s\" twice.", name);
+		if (is_named(*names, name))
+			return false;
+		*names = lappend(*names, name);
+		skip_blanks(&p);
+		if (*p == '\0')
+			return true;
+		complaint->detail = psprintf("There is no comma before \"%s\".", p);
+		if (*p++ != ',')
+			return false;
+	}
+}
+
+static bool
+begins_with_after(const char *text)
+{
+	return pg_strncasecmp(text, "after", 5) == 0 && (text[5] == '\0' || isspace((unsigned char) text[5]));
+}
+
+/*
+ * Meant as one, even when it is wrong.  What reads intervals takes some of them, too,
+ * for it passes over asterisks; but no interval has two numbers in its first two words
+ * and five words.
+ */
 static bool
 looks_like_cron(const char *text)
 {
 	int			words = 0;
 	bool		in_word = false;
 
-	while (isspace((unsigned char) *text))
-		text++;
-	if (*text == '@' || strchr(text, '*') || strchr(text, '?'))
+	skip_blanks(&text);
+	if (strchr(text, '*') || strchr(text, '?') || (*text == '@' && isalpha((unsigned char) text[1])))
 		return true;
 	for (const char *p = text; *p; p++)
 	{
-		if (!isspace((unsigned char) *p) && !in_word)
-			words++;
+		if (!isspace((unsigned char) *p) && !in_word && ++words <= 2 && !isdigit((unsigned char) *p))
+			return false;
 		in_word = !isspace((unsigned char) *p);
 	}
-	return words >= 5 && isdigit((unsigned char) *text) && strchr(text, ':') == NULL;
+	return words >= 5;
 }
 
 static bool
-parse_cron(const char *text, IngestCron *cron)
+parse_schedule(const char *text, IngestSchedule *schedule, Complaint *complaint)
 {
-	const char *field;
-	const char *why;
-
-	return ingest_cron_parse(text, cron, &field, &why);
+	memset(schedule, 0, sizeof(*schedule));
+	complaint->detail = NULL;
+	complaint->hint = SCHEDULE_HINT;
+	if (strcmp(text, "continuous") == 0)
+		schedule->kind = INGEST_SCHEDULE_CONTINUOUS;
+	else if (strcmp(text, "manual") == 0)
+		schedule->kind = INGEST_SCHEDULE_MANUAL;
+	else if (begins_with_after(text))
+	{
+		schedule->kind = INGEST_SCHEDULE_AFTER;
+		return parse_after(text + 5, &schedule->after, complaint);
+	}
+	else if (looks_like_cron(text))
+	{
+		schedule->kind = INGEST_SCHEDULE_CRON;
+		complaint->hint = CRON_HINT;
+		return ingest_cron_parse(text, &schedule->cron, &complaint->detail);
+	}
+	else
+	{
+		schedule->kind = INGEST_SCHEDULE_INTERVAL;
+		return parse_interval(text, &schedule->every) && has_good_length(&schedule->every, complaint);
+	}
+	return true;
 }
 
 bool
 ingest_schedule_find(const char *text, IngestSchedule *schedule)
 {
-	memset(schedule, 0, sizeof(*schedule));
-	schedule->zone = session_timezone;
-	if (strcmp(text, "continuous") == 0)
-		schedule->kind = INGEST_SCHEDULE_CONTINUOUS;
-	else if (strcmp(text, "manual") == 0)
-		schedule->kind = INGEST_SCHEDULE_MANUAL;
-	else if (parse_after(text, &schedule->after))
-		schedule->kind = INGEST_SCHEDULE_AFTER;
-	else if (looks_like_cron(text))
-	{
-		schedule->kind = INGEST_SCHEDULE_CRON;
-		return parse_cron(text, &schedule->cron);
-	}
-	else
-	{
-		schedule->kind = INGEST_SCHEDULE_INTERVAL;
-		return parse_interval(text, &schedule->every) && is_long_enough(&schedule->every);
-	}
-	return true;
+	Complaint	complaint;
+
+	return parse_schedule(text, schedule, &complaint);
 }
 
 /* ---- checking ---- */
-
-static void
-check_cron(const char *text)
-{
-	IngestCron	cron;
-	const char *field;
-	const char *why;
-
-	if (!ingest_cron_parse(text, &cron, &field, &why))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("invalid schedule: \"%s\"", text),
-				 field ? errdetail("The %s is wrong. %s", field, why) : errdetail("%s", why),
-				 errhint("The fields are: minute, hour, day of month, month, day of week; with six, the first one is the second.")));
-	if (ingest_cron_next(&cron, 0, pg_tzset("GMT")) == 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("schedule \"%s\" never comes", text),
-				 errdetail("No day is like that.")));
-}
-
-static void
-check_after(const IngestSchedule *schedule)
-{
-	ListCell   *a;
-	ListCell   *b;
-
-	foreach(a, schedule->after)
-		foreach(b, schedule->after)
-			if (lfirst(a) != lfirst(b) && strcmp(lfirst(a), lfirst(b)) == 0)
-				ereport(ERROR,
-						(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						 errmsg("schedule names pipeline \"%s\" twice", (char *) lfirst(a))));
-}
 
 void
 ingest_schedule_check(const char *text)
 {
 	IngestSchedule schedule;
+	Complaint	complaint;
+	TimestampTz next;
 
-	if (looks_like_cron(text))
-		check_cron(text);
-	else if (ingest_schedule_find(text, &schedule))
-		check_after(&schedule);
-	else if (parse_interval(text, &schedule.every))
+	if (!parse_schedule(text, &schedule, &complaint))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("schedule \"%s\" is shorter than a second", text),
-				 errhint(SCHEDULE_HINT)));
-	else
+				 errmsg("invalid schedule: \"%s\"", text),
+				 complaint.detail ? errdetail("%s", complaint.detail) : 0,
+				 errhint("%s", complaint.hint)));
+	if (schedule.kind == INGEST_SCHEDULE_CRON && !ingest_cron_next(&schedule.cron, 0, pg_tzset("GMT"), &next))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("invalid value for argument \"%s\": \"%s\"", "schedule", text),
-				 errhint(SCHEDULE_HINT)));
+				 errmsg("schedule \"%s\" never comes", text),
+				 errdetail("No month that it names has such a day."),
+				 errhint("L stands for the last day of a month, however long it is.")));
 }
 
 void
@@ -191,11 +260,22 @@ ingest_schedule_check_zone(const char *name, const char *value)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("invalid value for option \"%s\": \"%s\"", name, value),
-				 errdetail("There is no such time zone."),
+				 errdetail("The server knows no such time zone."),
 				 errhint("The view pg_timezone_names lists them, such as 'Europe/Berlin'.")));
 }
 
 /* ---- active hours ---- */
+
+/* One or two digits. */
+static bool
+read_number(const char **p, int *number)
+{
+	const char *begin = *p;
+
+	for (*number = 0; isdigit((unsigned char) **p) && *p < begin + 2; (*p)++)
+		*number = *number * 10 + **p - '0';
+	return *p > begin;
+}
 
 /* 'hh:mm'; 24:00 is the end of the day. */
 static bool
@@ -203,14 +283,14 @@ read_time(const char **p, int *seconds)
 {
 	int			hour;
 	int			minute;
-	int			length = 0;
 
-	if (sscanf(*p, "%2d:%2d%n", &hour, &minute, &length) != 2 || length == 0 ||
-		hour < 0 || minute < 0 || minute > 59 || hour * 60 + minute > 24 * 60)
+	skip_blanks(p);
+	if (!read_number(p, &hour) || *(*p)++ != ':' || !isdigit((unsigned char) (*p)[0]) ||
+		!isdigit((unsigned char) (*p)[1]) || !read_number(p, &minute))
 		return false;
-	*p += length;
 	*seconds = (hour * 60 + minute) * 60;
-	return true;
+	skip_blanks(p);
+	return minute <= 59 && *seconds <= SECS_PER_DAY;
 }
 
 static bool
@@ -226,13 +306,6 @@ read_weekday(const char **p, int *weekday)
 			return true;
 		}
 	return false;
-}
-
-static void
-skip_blanks(const char **p)
-{
-	while (isspace((unsigned char) **p))
-		(*p)++;
 }
 
 /* 'mon-fri 08:00-18:00' or '22:00-06:00' */
@@ -263,22 +336,23 @@ read_span(const char **p, IngestActiveSpan *span)
 			return true;
 		}
 	}
-	if (!read_time(p, &span->from) || span->from >= SECS_PER_DAY || *(*p)++ != '-' || !read_time(p, &span->to))
-		return false;
-	skip_blanks(p);
-	return span->from != span->to;
+	return read_time(p, &span->from) && span->from < SECS_PER_DAY && *(*p)++ == '-' &&
+		read_time(p, &span->to) && span->from != span->to;
 }
 
 static bool
 parse_active_hours(const char *text, IngestActiveSpan **spans, int *n)
 {
 	const char *p = text;
+	int			commas = 0;
 
-	*spans = palloc(sizeof(IngestActiveSpan) * MAX_ACTIVE_SPANS);
+	while (*p)
+		commas += *p++ == ',';
+	*spans = palloc(sizeof(IngestActiveSpan) * (commas + 1));
 	*n = 0;
-	for (;;)
+	for (p = text;;)
 	{
-		if (*n >= MAX_ACTIVE_SPANS || !read_span(&p, &(*spans)[(*n)++]))
+		if (!read_span(&p, &(*spans)[(*n)++]))
 			return false;
 		if (*p == '\0')
 			return true;
@@ -301,32 +375,52 @@ ingest_schedule_check_active_hours(const char *name, const char *value)
 	pfree(spans);
 }
 
-/* This moment when it is within a span, or else the beginning of the next one. */
+static const pg_tz *
+zone_of(const IngestSchedule *schedule)
+{
+	return schedule->zone ? schedule->zone : session_timezone;
+}
+
+/* The span that begins on a day (since 1970), if one does and the clock is not set over it. */
+static bool
+find_span(const IngestSchedule *schedule, const IngestActiveSpan *span, int64 day, pg_time_t *from, pg_time_t *to)
+{
+	int64		end_day = span->to <= span->from ? day + 1 : day;
+
+	if (!(span->weekdays & (1 << j2day((int) day + UNIX_EPOCH_JDATE))))
+		return false;
+	*from = ingest_zone_time(day * SECS_PER_DAY + span->from, zone_of(schedule));
+	*to = ingest_zone_time(end_day * SECS_PER_DAY + span->to, zone_of(schedule));
+	return *from < *to;
+}
+
+/*
+ * This moment when it is within a span, or else the beginning of the next one.  In
+ * two weeks each comes, the one that the clock was set over, too.
+ */
 static TimestampTz
 first_active(const IngestSchedule *schedule, TimestampTz at)
 {
 	pg_time_t	now = timestamptz_to_time_t(at);
-	int64		today = ingest_zone_clock(now, schedule->zone) / SECS_PER_DAY;
-	pg_time_t	earliest = 0;
+	int64		today = ingest_zone_clock(now, zone_of(schedule)) / SECS_PER_DAY;
+	TimestampTz earliest = DT_NOEND;
 
-	if (schedule->active == NULL)
+	if (schedule->active == NULL || at == DT_NOEND)
 		return at;
-	for (int64 day = today - 1; day <= today + 8; day++)
+	for (int64 day = today - 2; day <= today + 14; day++)
 		for (int i = 0; i < schedule->nactive; i++)
 		{
-			const IngestActiveSpan *span = &schedule->active[i];
-			int64		end_day = span->to <= span->from ? day + 1 : day;
 			pg_time_t	from;
+			pg_time_t	to;
 
-			if (!(span->weekdays & (1 << j2day((int) day + UNIX_EPOCH_JDATE))))
+			if (!find_span(schedule, &schedule->active[i], day, &from, &to))
 				continue;
-			from = ingest_zone_time(day * SECS_PER_DAY + span->from, schedule->zone);
-			if (from <= now && now < ingest_zone_time(end_day * SECS_PER_DAY + span->to, schedule->zone))
+			if (from <= now && now < to)
 				return at;
-			if (from > now && (earliest == 0 || from < earliest))
-				earliest = from;
+			if (from > now)
+				earliest = Min(earliest, time_t_to_timestamptz(from));
 		}
-	return time_t_to_timestamptz(earliest);
+	return earliest;
 }
 
 /* ---- times ---- */
@@ -334,9 +428,7 @@ first_active(const IngestSchedule *schedule, TimestampTz at)
 void
 ingest_schedule_settings(IngestSchedule *schedule, const IngestPipelineOptions *options, uint32 seed)
 {
-	pg_tz	   *zone = options->time_zone ? pg_tzset(options->time_zone) : NULL;
-
-	schedule->zone = zone ? zone : session_timezone;
+	schedule->zone = options->time_zone ? pg_tzset(options->time_zone) : NULL;
 	schedule->catch_up = options->catch_up;
 	schedule->jitter = options->jitter;
 	schedule->seed = seed;
@@ -344,6 +436,35 @@ ingest_schedule_settings(IngestSchedule *schedule, const IngestPipelineOptions *
 	if (options->active_hours &&
 		!parse_active_hours(options->active_hours, &schedule->active, &schedule->nactive))
 		schedule->active = NULL;
+}
+
+/* Months and days by the clock of the zone, as many hours as they have there. */
+static TimestampTz
+add_days(TimestampTz at, const Interval *every, const pg_tz *zone)
+{
+	Interval	days = {.month = every->month, .day = every->day};
+	pg_time_t	seconds = timestamptz_to_time_t(at);
+	TimestampTz fraction = at - time_t_to_timestamptz(seconds);
+	Timestamp	clock = time_t_to_timestamptz(ingest_zone_clock(seconds, zone));
+
+	clock = DatumGetTimestamp(DirectFunctionCall2(timestamp_pl_interval, TimestampGetDatum(clock),
+												  IntervalPGetDatum(&days)));
+	return time_t_to_timestamptz(ingest_zone_time(timestamptz_to_time_t(clock), zone)) + fraction;
+}
+
+static TimestampTz
+add_interval(const IngestSchedule *schedule, TimestampTz at)
+{
+	const Interval *every = &schedule->every;
+
+	if (every->month != 0 || every->day != 0)
+		at = add_days(at, every, zone_of(schedule));
+	at += every->time;
+	if (!IS_VALID_TIMESTAMP(at))
+		ereport(ERROR,
+				(errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
+				 errmsg("timestamp out of range")));
+	return at;
 }
 
 /* Always the same for a pipeline and a time, and less than "room". */
@@ -360,69 +481,84 @@ jitter_of(const IngestSchedule *schedule, TimestampTz at, int64 room)
 static TimestampTz
 next_of_cron(const IngestSchedule *schedule, TimestampTz after)
 {
-	TimestampTz next = ingest_cron_next(&schedule->cron, after, schedule->zone);
+	const pg_tz *zone = zone_of(schedule);
+	TimestampTz next;
 	TimestampTz second;
 
-	if (next == 0)
+	if (!ingest_cron_next(&schedule->cron, after, zone, &next))
 		return DT_NOEND;
 	if (schedule->jitter == 0)
 		return next;
-	second = ingest_cron_next(&schedule->cron, next, schedule->zone);
-	return next + jitter_of(schedule, next, second > next ? second - next : PG_INT64_MAX);
+	if (!ingest_cron_next(&schedule->cron, next, zone, &second))
+		return next;
+	return next + jitter_of(schedule, next, second - next);
 }
 
+/* The first one after "now", in the beat that "previous" was in. */
 static TimestampTz
 next_of_interval(const IngestSchedule *schedule, TimestampTz previous, TimestampTz now)
 {
 	const Interval *every = &schedule->every;
-	TimestampTz latest = add_interval(now, every);
 	TimestampTz next;
 
 	if (previous == 0 || previous > now)
-		return latest;
-	next = add_interval(previous, every);
+		return add_interval(schedule, now);
+	next = add_interval(schedule, previous);
 	if (next > now || schedule->catch_up == INGEST_CATCH_UP_ALL)
 		return next;
-
-	/* Missed some.  Keep the beat where that is a matter of a division. */
 	if (every->month == 0 && every->day == 0)
 		return previous + ((now - previous) / every->time + 1) * every->time;
-	return latest;
+	/* At least a day each: a few thousand, should it have been missed for years. */
+	while (next <= now)
+	{
+		CHECK_FOR_INTERRUPTS();
+		next = add_interval(schedule, next);
+	}
+	return next;
 }
 
 TimestampTz
 ingest_schedule_next(const IngestSchedule *schedule, TimestampTz previous, TimestampTz now)
 {
 	bool		all = schedule->catch_up == INGEST_CATCH_UP_ALL && previous != 0 && previous <= now;
-	TimestampTz next;
 
 	switch (schedule->kind)
 	{
 		case INGEST_SCHEDULE_INTERVAL:
-			next = next_of_interval(schedule, previous, now);
-			break;
+			return first_active(schedule, next_of_interval(schedule, previous, now));
 		case INGEST_SCHEDULE_CRON:
-			next = next_of_cron(schedule, all ? previous : now);
-			break;
+			return first_active(schedule, next_of_cron(schedule, all ? previous : now));
 		default:
 			return DT_NOEND;
 	}
-	return next == DT_NOEND ? next : first_active(schedule, next);
 }
 
-/* When nothing was written down yet: an interval begins now, though not all at once. */
+/* When nothing was written down yet: an interval begins now, or as much later as it has jitter. */
 static TimestampTz
 first_due(const IngestSchedule *schedule, TimestampTz now)
 {
+	int64		room;
+
 	if (schedule->kind == INGEST_SCHEDULE_CRON)
 		return ingest_schedule_next(schedule, 0, now);
-	return first_active(schedule, now);
+	room = add_interval(schedule, now) - now;
+	return first_active(schedule, now + jitter_of(schedule, 0, room));
+}
+
+/* Has the time after this one come as well?  Before that, a run is only late. */
+static bool
+was_missed(const IngestSchedule *schedule, TimestampTz stored, TimestampTz now)
+{
+	TimestampTz next = schedule->kind == INGEST_SCHEDULE_CRON ? next_of_cron(schedule, stored) :
+	add_interval(schedule, stored);
+
+	return next <= now;
 }
 
 TimestampTz
 ingest_schedule_due(const IngestSchedule *schedule, TimestampTz stored, TimestampTz now)
 {
-	TimestampTz next;
+	TimestampTz active;
 
 	if (schedule->kind != INGEST_SCHEDULE_INTERVAL && schedule->kind != INGEST_SCHEDULE_CRON)
 		return DT_NOEND;
@@ -431,15 +567,12 @@ ingest_schedule_due(const IngestSchedule *schedule, TimestampTz stored, Timestam
 	if (stored > now)
 	{
 		/* Further away than the next one from now: the clock was set back meanwhile. */
-		next = ingest_schedule_next(schedule, 0, now);
+		TimestampTz next = ingest_schedule_next(schedule, 0, now);
+
 		return stored <= next ? stored : first_due(schedule, now);
 	}
-	if (schedule->catch_up == INGEST_CATCH_UP_SKIP)
-	{
-		next = schedule->kind == INGEST_SCHEDULE_CRON ? next_of_cron(schedule, stored) :
-			add_interval(stored, &schedule->every);
-		if (next <= now)
-			return ingest_schedule_next(schedule, stored, now);
-	}
-	return first_active(schedule, now) == now ? stored : first_active(schedule, now);
+	if (schedule->catch_up == INGEST_CATCH_UP_SKIP && was_missed(schedule, stored, now))
+		return ingest_schedule_next(schedule, stored, now);
+	active = first_active(schedule, now);
+	return active == now ? stored : active;
 }

@@ -40,18 +40,18 @@ typedef struct IngestSchedule
 	List	   *after;			/* AFTER: char *, names of pipelines */
 
 	/* what options say */
-	pg_tz	   *zone;
+	pg_tz	   *zone;			/* NULL: the session's */
 	IngestCatchUp catch_up;
-	int64		jitter;			/* ms */
+	int64		jitter;			/* ms: of each cron time, and of the first one of an interval */
 	uint32		seed;			/* of the jitter: of the pipeline */
 	IngestActiveSpan *active;	/* NULL: always */
 	int			nactive;
 } IngestSchedule;
 
 /*
- * 'continuous', 'manual', 'after a, b', an interval of at least a second such as
- * '5 minutes', a cron expression.  False: it is none of them.  What it points to is
- * in CurrentMemoryContext.  raises: out of memory
+ * 'continuous', 'manual', 'after a, b', an interval such as '5 minutes', a cron
+ * expression.  False: it is none of them.  What it points to is in
+ * CurrentMemoryContext.  raises: out of memory
  */
 extern bool ingest_schedule_find(const char *text, IngestSchedule *schedule);
 
