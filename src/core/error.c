@@ -118,6 +118,8 @@ sqlstate_is_transient(int sqlstate)
 			/* read-only: a standby, or default_transaction_read_only for a while */
 			return sqlstate == ERRCODE_LOCK_NOT_AVAILABLE ||
 				sqlstate == ERRCODE_FDW_UNABLE_TO_ESTABLISH_CONNECTION ||
+			/* wrappers say so of connections that are lost, too */
+				sqlstate == ERRCODE_FDW_UNABLE_TO_CREATE_EXECUTION ||
 				sqlstate == ERRCODE_READ_ONLY_SQL_TRANSACTION;
 	}
 }

@@ -22,6 +22,7 @@
 
 typedef struct TupleFormat
 {
+	MemoryContext mcxt;			/* it lives in */
 	TupleDesc	desc;
 	const IngestColumn *columns;	/* one for each of desc */
 	Datum	   *values;			/* of a tuple */
@@ -174,14 +175,14 @@ tuple_keep(void *fmt, const char *payload, Size len)
 static void
 find_input_functions(TupleFormat *format)
 {
-	format->input = palloc0(sizeof(FmgrInfo) * Max(format->desc->natts, 1));
-	format->ioparams = palloc0(sizeof(Oid) * Max(format->desc->natts, 1));
+	format->ioparams = MemoryContextAllocZero(format->mcxt, sizeof(Oid) * Max(format->desc->natts, 1));
+	format->input = MemoryContextAllocZero(format->mcxt, sizeof(FmgrInfo) * Max(format->desc->natts, 1));
 	for (int i = 0; i < format->desc->natts; i++)
 	{
 		Oid			function;
 
 		getTypeInputInfo(TupleDescAttr(format->desc, i)->atttypid, &function, &format->ioparams[i]);
-		fmgr_info(function, &format->input[i]);
+		fmgr_info_cxt(function, &format->input[i], format->mcxt);
 	}
 }
 
@@ -294,6 +295,7 @@ tuple_start(const IngestColumn *columns, int ncolumns, const void *options)
 	TupleFormat *format = palloc0(sizeof(TupleFormat));
 
 	Assert(given->desc->natts == ncolumns);
+	format->mcxt = CurrentMemoryContext;
 	format->desc = given->desc;
 	format->columns = columns;
 	format->values = palloc(sizeof(Datum) * Max(ncolumns, 1));

@@ -39,6 +39,9 @@
 /* When they hold something back, so many rows are counted for the lag. */
 #define LAG_ROWS 10000
 
+/* Rows to try before an error is taken for one that any row raises. */
+#define PROBE_ROWS 20
+
 typedef enum Stage
 {
 	STAGE_REST,					/* until the next look */
@@ -71,6 +74,7 @@ typedef struct RelationSource
 	IngestCursorValues at;		/* where the next page begins: "after", or before it by the overlap */
 	IngestCursorValues key;		/* of the last row that was read by its key */
 	bool		careful;		/* read by key: some row cannot be read */
+	bool		particular;		/* single rows can be passed over */
 	Portal		portal;			/* of the whole; ends with the transaction */
 	int64		page;			/* rows to ask for at once after trouble; 0: as many as fit */
 } RelationSource;
@@ -376,11 +380,41 @@ last_message(const IngestBatch *batch)
 }
 
 /*
+ * Is it this row's fault?  Then others can be read without it.  Not so where the
+ * wrapper goes through all rows, whatever is asked for, as it does with a file.
+ */
+static bool
+is_of_this_row(RelationSource *src, const CursorPage *failed, const IngestCursorValues *values)
+{
+	IngestCursorValues at = *values;
+
+	for (int i = 0; i < PROBE_ROWS && !src->particular; i++)
+	{
+		IngestBatch *batch = failed->batch;
+		int			nmessages = batch->nmessages;
+		int64		bytes = batch->bytes;
+		CursorPage	probe = {.query = failed->query, .batch = batch};
+		ErrorData  *error;
+
+		probe.query.after = &at;
+		probe.query.inclusive = false;
+		probe.query.limit = 1;
+		error = try_page(src, &probe);
+		batch->nmessages = nmessages;
+		batch->bytes = bytes;
+		src->particular = error == NULL;
+		if (error && !ingest_relation_find_cursor(src->plan, &probe.query, false, &at))
+			break;
+	}
+	return src->particular;
+}
+
+/*
  * After an error: ask for fewer rows, until it is the first one that cannot be
  * read; that is passed over.  False: there is no row any more.
  */
 static bool
-deal_with_unreadable(RelationSource *src, CursorPage *page, const ErrorData *error)
+deal_with_unreadable(RelationSource *src, CursorPage *page, ErrorData *error)
 {
 	IngestCursorValues values;
 	IngestRelationQuery one = page->query;
@@ -392,6 +426,11 @@ deal_with_unreadable(RelationSource *src, CursorPage *page, const ErrorData *err
 	}
 	if (!ingest_relation_find_cursor(src->plan, &one, false, &values))
 		return false;
+	if (!is_of_this_row(src, page, &values))
+	{
+		error->hint = "Which row it is cannot be told, since the source goes through all of them; declare the column as text.";
+		ReThrowError(error);
+	}
 	append_unreadable(src, page->batch, &page->query, &values, error);
 	move_on(src, &page->query, 1, &values);
 	return true;

@@ -276,7 +276,7 @@ check_unique(Relation rel, const IngestRelationPlan *plan)
 	if (plan->key || (has_indexes(rel) && is_unique(rel, plan->cursor, plan->ncursor)))
 		return;
 	if (!has_indexes(rel) && !last->is_time && last->typid != TEXTOID && last->typid != VARCHAROID &&
-		last->typid != BPCHAROID && !plan->by_xid)
+		last->typid != BPCHAROID && last->typid != XID8OID)
 		return;
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
