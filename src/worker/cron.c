@@ -529,7 +529,7 @@ ingest_cron_next(const IngestCron *cron, TimestampTz after, const pg_tz *zone, T
 {
 	int64		seconds = after / USECS_PER_SEC;
 	pg_time_t	from;
-	pg_time_t	found;
+	pg_time_t	found = 0;
 
 	if (after < 0 && after % USECS_PER_SEC != 0)
 		seconds--;
