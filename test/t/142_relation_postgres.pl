@@ -133,7 +133,7 @@ wait_for($node, 'SELECT count(*) FROM by_xid WHERE amount = 78', 2, 'mended, it 
 
 # ---- who may
 
-$node->safe_psql('postgres', "SELECT ingest.stop('by_xid'); CREATE ROLE etl LOGIN; GRANT ingest_user TO etl; GRANT CREATE ON SCHEMA public TO etl;
+$node->safe_psql('postgres', "SELECT ingest.stop('by_xid'); CREATE ROLE etl LOGIN; GRANT EXECUTE ON ALL ROUTINES IN SCHEMA ingest TO etl; GRANT CREATE ON SCHEMA public TO etl;
 	GRANT USAGE ON FOREIGN SERVER far TO etl; GRANT SELECT ON orders TO etl; SET ROLE etl;
 	CREATE TABLE mine (id bigint PRIMARY KEY, amount int);
 	SELECT ingest.create_pipeline('mine', 'orders', 'mine', mode => 'replace', key => '{id}', schedule => 'manual')");
