@@ -334,6 +334,8 @@ try_page(RelationSource *src, CursorPage *page)
 	MemoryContext oldcontext = CurrentMemoryContext;
 	ResourceOwner oldowner = CurrentResourceOwner;
 	ErrorData  *volatile error = NULL;
+	int			nmessages = page->batch->nmessages;
+	int64		bytes = page->batch->bytes;
 
 	BeginInternalSubTransaction(NULL);
 	MemoryContextSwitchTo(oldcontext);
@@ -347,6 +349,12 @@ try_page(RelationSource *src, CursorPage *page)
 		MemoryContextSwitchTo(oldcontext);
 		error = CopyErrorData();
 		FlushErrorState();
+		/* The page will be read again, whatever came of it. */
+		if (!is_of_a_value(error->sqlerrcode))
+		{
+			page->batch->nmessages = nmessages;
+			page->batch->bytes = bytes;
+		}
 		RollbackAndReleaseCurrentSubTransaction();
 	}
 	PG_END_TRY();
