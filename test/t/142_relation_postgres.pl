@@ -86,7 +86,7 @@ $far->safe_psql('postgres', "DELETE FROM orders WHERE amount !~ '^[0-9]+\$'");
 
 # ---- the other server goes, and comes back
 
-$far->safe_psql('postgres', "INSERT INTO orders (amount) SELECT g FROM generate_series(1, 200000) g");
+$far->safe_psql('postgres', "INSERT INTO orders (amount) SELECT g FROM generate_series(1, 40000) g");
 $node->safe_psql('postgres', q(SELECT ingest.alter_pipeline('by_xid', options => '{"poll_interval": "50 ms"}');
 	CREATE TABLE other (id serial PRIMARY KEY); CREATE TABLE other_target (id int);
 	SELECT ingest.create_pipeline('other', 'other', 'other_target', options => '{"cursor": "id", "poll_interval": "50 ms"}');
