@@ -57,5 +57,12 @@ write_file('stock.csv', 'sku,amount');
 ($rc, $out, $err) = $node->psql('postgres', "CALL ingest.run('stock')");
 like($err, qr/has suspiciously few rows/, 'an empty one is not believed');
 
+# A program that fails has printed something, and that is not kept.
+$node->safe_psql('postgres', "CREATE FOREIGN TABLE failing (n int) SERVER files OPTIONS (program 'seq 1 500; exit 3'); CREATE TABLE failed (n int)");
+create_pipeline($node, 'failing', 'failing', 'failed', mode => 'replace', schedule => 'manual');
+($rc, $out, $err) = $node->psql('postgres', "CALL ingest.run('failing')");
+like($err, qr/program "seq 1 500; exit 3" failed/, 'a program that fails');
+is(value($node, 'SELECT count(*) FROM failed'), 0, 'writes nothing');
+
 $node->stop;
 done_testing();
