@@ -47,6 +47,22 @@ $maria->sql("INSERT INTO product (id, name, price, changed) VALUES (5002, 'late'
 run_pipeline($node, 'products');
 is(value($node, 'SELECT count(*) FROM product_target WHERE id = 5002'), 1, 'within the overlap nothing is missed');
 
+# Rows that cannot be read are dead letters; rows without a cursor as the policy says.
+$maria->sql("CREATE TABLE entry (id INT PRIMARY KEY, changed DATETIME(6), amount VARCHAR(20));
+	INSERT INTO entry SELECT seq, '2026-01-01' + INTERVAL (seq DIV 7) SECOND, seq FROM seq_1_to_500;
+	UPDATE entry SET amount = 'much' WHERE id IN (17, 400); INSERT INTO entry VALUES (501, NULL, 1)", 'shop');
+$node->safe_psql('postgres', "CREATE FOREIGN TABLE entry (id int NOT NULL, changed timestamp, amount int) SERVER shop OPTIONS (dbname 'shop', table_name 'entry');
+	CREATE TABLE entry_target (id int PRIMARY KEY, changed timestamp, amount int)");
+create_pipeline($node, 'entries', 'entry', 'entry_target', mode => 'upsert', key => '{id}', schedule => 'manual',
+	options => '{"cursor": "changed, id", "null_cursor": "skip", "batch_rows": 50}');
+run_pipeline($node, 'entries');
+is(value($node, "SELECT string_agg(payload_text::jsonb->>'id', ' ' ORDER BY id) FROM ingest.dead_letter WHERE pipeline = 'entries'"), '17 400',
+	'values that do not fit are dead letters');
+is(value($node, 'SELECT count(*), count(*) FILTER (WHERE id = 501) FROM entry_target'), '498|0', 'the others are there, those without a cursor are skipped');
+$node->safe_psql('postgres', q(SELECT ingest.alter_pipeline('entries', options => '{"null_cursor": "include"}')));
+run_pipeline($node, 'entries');
+is(value($node, 'SELECT count(*), count(*) FILTER (WHERE id = 501) FROM entry_target'), '499|1', 'or included');
+
 # It goes, and comes back.
 $node->safe_psql('postgres', q(SELECT ingest.alter_pipeline('products', options => '{"poll_interval": "100 ms"}'); SELECT ingest.start('products')));
 wait_for($node, 'SELECT count(*) FROM ingest._workers()', 1, 'it runs in background');
