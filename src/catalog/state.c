@@ -195,7 +195,7 @@ ingest_state_clear(int32 pipeline_id)
 		"INSERT INTO ingest._state (pipeline_id) VALUES ($1)"
 		" ON CONFLICT (pipeline_id) DO UPDATE SET halt = NULL, sqlstate = NULL, message = NULL,"
 		" detail = NULL, hint = NULL, error_at = NULL, attempts = 0, crashes = 0, retry_at = NULL,"
-		" next_run = NULL, budget_since = excluded.budget_since",
+		" next_run = NULL, asked_at = NULL, budget_since = excluded.budget_since",
 		1, {INT4OID}
 	};
 

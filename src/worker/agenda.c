@@ -27,7 +27,7 @@ static HTAB *items;
 static pairingheap *later;		/* by time */
 static pairingheap *due;		/* by how long they have been */
 static int	ndue = 0;
-static List *unwritten = NIL;	/* numbers of items with ends that are still to be written */
+static List *unwritten = NIL;	/* numbers of items of which something is still to be written */
 static int64 lag_round = 0;		/* of finding out how old targets may get */
 static MemoryContext links;		/* of the lists of followers */
 
@@ -157,6 +157,25 @@ find_due(IngestAgendaItem *item, TimestampTz now)
 	return due_at;
 }
 
+static void
+write_later(IngestAgendaItem *item)
+{
+	MemoryContext oldcontext = MemoryContextSwitchTo(TopMemoryContext);
+
+	if (!item->listed)
+		unwritten = lappend_int(unwritten, item->id);
+	item->listed = true;
+	MemoryContextSwitchTo(oldcontext);
+}
+
+/* What is waited for is written down, so that it is shown, and not forgotten by a restart. */
+static bool
+is_stored(const IngestAgendaItem *item)
+{
+	return item->next_run == item->stored_next || item->next_run == 0 || item->next_run == DT_NOEND ||
+		item->running;
+}
+
 /* Something about it has changed: where does it wait? */
 static void
 plan(IngestAgendaItem *item)
@@ -174,7 +193,11 @@ plan(IngestAgendaItem *item)
 	else if (item->schedule.kind == INGEST_SCHEDULE_CONTINUOUS || item->running)
 		put_due(item, waited ? since : 0);
 	else if ((due_at = find_due(item, now)) > now)
+	{
 		put_later(item, due_at);
+		if (!is_stored(item))
+			write_later(item);
+	}
 	else
 		put_due(item, waited ? since : TimestampDifferenceMilliseconds(due_at, now));
 }
@@ -534,7 +557,8 @@ remove_item(IngestAgendaItem *item)
 	if (item->running)
 		ingest_batch_record_run(item->id, item->run_started, item->cause, INGEST_OUTCOME_CANCELLED, NULL);
 	take_away(item);
-	unwritten = list_delete_int(unwritten, item->id);
+	if (item->listed)
+		unwritten = list_delete_int(unwritten, item->id);
 	bms_free(item->drained);
 	bms_free(item->live);
 	if (item->upstream_mcxt)
@@ -667,21 +691,6 @@ ingest_agenda_progressed(int32 id, List *ids)
 
 /* ---- all, or some ---- */
 
-/* What is waited for from now on is written down, so that it is not forgotten by a restart. */
-static void
-store_first_runs(void)
-{
-	HASH_SEQ_STATUS scan;
-	IngestAgendaItem *item;
-
-	hash_seq_init(&scan, items);
-	while ((item = hash_seq_search(&scan)) != NULL)
-		if (item->stored_next == 0 && item->next_run != 0 && item->next_run != DT_NOEND &&
-			item->place == INGEST_AGENDA_LATER && !item->unwritten &&
-			ingest_state_first_run(item->id, item->next_run))
-			item->stored_next = item->next_run;
-}
-
 void
 ingest_agenda_read(void)
 {
@@ -700,7 +709,6 @@ ingest_agenda_read(void)
 	hash_seq_init(&scan, items);
 	while ((item = hash_seq_search(&scan)) != NULL)
 		settle(item);
-	store_first_runs();
 }
 
 void
@@ -818,6 +826,19 @@ write_end(IngestAgendaItem *item)
 	return true;
 }
 
+static bool
+write_item(IngestAgendaItem *item)
+{
+	if (item->unwritten && !write_end(item))
+		return false;
+	if (is_stored(item))
+		return true;
+	if (!ingest_state_first_run(item->id, item->next_run))
+		return false;
+	item->stored_next = item->next_run;
+	return true;
+}
+
 /* For the catalog, together with an end that could not be written before. */
 static void
 note_end(IngestAgendaItem *item, bool completed)
@@ -835,12 +856,7 @@ note_end(IngestAgendaItem *item, bool completed)
 	memcpy(item->end_seen, item->seen, sizeof(int64) * item->nupstream);
 	item->unwritten = true;
 	if (!write_end(item))
-	{
-		MemoryContext oldcontext = MemoryContextSwitchTo(TopMemoryContext);
-
-		unwritten = list_append_unique_int(unwritten, item->id);
-		MemoryContextSwitchTo(oldcontext);
-	}
+		write_later(item);
 }
 
 /* The scheduled time after the one that has come; one that was early keeps it. */
@@ -989,22 +1005,33 @@ ingest_agenda_left(IngestAgendaItem *item, int ordinal, IngestResult result, boo
 	return ids;
 }
 
-bool
-ingest_agenda_write(List **ids)
+int
+ingest_agenda_count_unwritten(void)
 {
-	List	   *left = list_copy(unwritten);
+	return list_length(unwritten);
+}
+
+List *
+ingest_agenda_write(List *ids)
+{
+	List	   *left = unwritten;
 	ListCell   *cell;
 
+	unwritten = NIL;
 	foreach(cell, left)
 	{
 		IngestAgendaItem *item = ingest_agenda_find(lfirst_int(cell));
+		bool		ended;
 
-		if (item && !write_end(item))
+		if (item == NULL)
 			continue;
-		if (item)
-			*ids = add_followers(*ids, item);
-		unwritten = list_delete_int(unwritten, lfirst_int(cell));
+		item->listed = false;
+		ended = item->unwritten;
+		if (!write_item(item))
+			write_later(item);
+		if (ended && !item->unwritten)
+			ids = add_followers(ids, item);
 	}
 	list_free(left);
-	return unwritten != NIL;
+	return ids;
 }

@@ -89,6 +89,7 @@ typedef struct IngestAgendaItem
 	bool		timed_out;
 
 	/* Ends that are still to be written down: somebody holds the state. */
+	bool		listed;			/* something is to be written */
 	bool		unwritten;
 	IngestRunEnd end;
 	int64	   *end_seen;
@@ -148,7 +149,13 @@ extern void ingest_agenda_time_out(IngestAgendaItem *item);
 extern List *ingest_agenda_left(IngestAgendaItem *item, int ordinal, IngestResult result, bool on_purpose,
 								TimestampTz retry_at, int64 batches, List *ids);
 
-/* Write down what could not be before.  True: there is still something. */
-extern bool ingest_agenda_write(List **ids);
+/*
+ * Write down what is not: the times of next runs, ends of runs whose state somebody
+ * held.  Ids as above.
+ */
+extern List *ingest_agenda_write(List *ids);
+
+/* Of how many pipelines something is left to be written. */
+extern int	ingest_agenda_count_unwritten(void);
 
 #endif							/* INGEST_AGENDA_H */

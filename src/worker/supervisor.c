@@ -84,7 +84,7 @@ static MemoryContext round_mcxt;
 static bool look_wanted = false;	/* somebody has changed something */
 static int64 looked_at = 0;			/* at all definitions; these by ingest_clock_ms() */
 static int64 look_not_before = 0;
-static int64 write_at = 0;			/* when to write what could not be written; 0: nothing */
+static int64 write_not_before = 0;	/* what could not be written */
 
 static TimestampTz next_upkeep;
 static int64 upkeep_interval;	/* ms; 0: there is nothing to see to */
@@ -701,14 +701,15 @@ keep_books(bool first, bool looking, List *ended, List *streams)
 	ids = judge_ended(ended);
 	foreach(cell, streams)
 		ids = ingest_agenda_progressed(lfirst_int(cell), ids);
-	if (ingest_agenda_write(&ids))
-		write_at = ingest_clock_ms() + WRITE_AGAIN_MS;
-	else
-		write_at = 0;
+	ids = ingest_agenda_write(ids);
 	if (looking)
 		look();
 	else
 		ingest_agenda_read_some(ids);
+	/* The times of next runs that were found just now. */
+	if (ingest_agenda_count_unwritten() > 0)
+		ingest_agenda_read_some(ingest_agenda_write(NIL));
+	write_not_before = ingest_clock_ms() + WRITE_AGAIN_MS;
 	ingest_session_commit();
 	MemoryContextSwitchTo(round_mcxt);
 	ingest_waiting_wake();
@@ -743,15 +744,16 @@ do_round(bool first)
 	looking = first || (look_wanted && now >= look_not_before) || now - looked_at >= LOOK_INTERVAL_MS;
 	if (looking)
 		look_wanted = false;
-	if (looking || ended != NIL || streams != NIL || (write_at != 0 && write_at <= now))
+	if (looking || ended != NIL || streams != NIL ||
+		(ingest_agenda_count_unwritten() > 0 && now >= write_not_before))
 		keep_books(first, looking, ended, streams);
 	if (look_wanted)
 		wake_no_later_than(look_not_before);
-	if (write_at != 0)
-		wake_no_later_than(write_at);
 	wake_no_later_than(looked_at + LOOK_INTERVAL_MS);
 
 	start_workers(review_workers(looking));
+	if (ingest_agenda_count_unwritten() > 0)
+		wake_no_later_than(write_not_before);
 	wake_for_next();
 	start_upkeep(upkeep_interval);
 }

@@ -20,7 +20,7 @@ sub create_relation_pipeline
 	$node->safe_psql('postgres', "SET client_min_messages = error; $create
 		CREATE TABLE $name (seq bigint PRIMARY KEY);
 		SELECT ingest.create_pipeline('$name', '$source', '$name', schedule => '$schedule',
-			options => '{\"cursor\": \"seq\", \"poll_interval\": 50}'::jsonb || '$options')");
+			options => '{\"cursor\": \"seq\", \"poll_interval\": 50, \"late_commits\": \"ignore\"}'::jsonb || '$options')");
 	return;
 }
 

@@ -12,7 +12,7 @@ use ProcessTest;
 use RunTest;
 
 my $node = start_node('wait_for', conf => 'ingest.max_workers = 8');
-create_relation_pipeline($node, 'stream', 'continuous');
+create_relation_pipeline($node, 'stream', 'continuous', options => '{"late_commits": "wait"}');
 create_relation_pipeline($node, 'timed', '1 hour');
 create_relation_pipeline($node, 'asked', 'manual');
 create_relation_pipeline($node, 'next', 'after stream', source => 'stream');
