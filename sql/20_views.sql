@@ -13,6 +13,10 @@ CREATE FUNCTION ingest._lane(pipeline_id integer, OUT lane text, OUT reason text
     LANGUAGE c STABLE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'ingest_sql_lane';
 COMMENT ON FUNCTION ingest._lane(integer) IS 'Internal: the lane a pipeline takes, and why not the direct one';
 
+CREATE FUNCTION ingest._blocked(pipeline_id integer, OUT name text, OUT why text)
+    LANGUAGE c STABLE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'ingest_sql_blocked';
+COMMENT ON FUNCTION ingest._blocked(integer) IS 'Internal: of those that a pipeline runs after, also through others, one that does not run, and why';
+
 CREATE FUNCTION ingest._options(OUT component text, OUT scope text, OUT name text, OUT type text,
                                 OUT default_value text, OUT min double precision, OUT max double precision,
                                 OUT allowed text[], OUT required boolean, OUT secret boolean, OUT help text)

@@ -1,19 +1,8 @@
 -- ingest.pipeline_status: what a pipeline does, and why it does not.
 
 CREATE VIEW ingest.pipeline_status WITH (security_barrier) AS
-WITH RECURSIVE workers AS MATERIALIZED (
-    SELECT w.pipeline_id FROM ingest._workers() w),
-down (id, name, why) AS (                      -- what others wait for in vain
-    SELECT p.id, p.name,
-           CASE WHEN s.halt IS NOT NULL THEN s.halt WHEN p.enabled AND p.home = ingest._home() THEN 'backoff'
-                ELSE 'stopped' END
-    FROM ingest._pipeline p LEFT JOIN ingest._state s ON s.pipeline_id = p.id
-    WHERE NOT p.enabled OR p.home IS DISTINCT FROM ingest._home() OR s.halt IS NOT NULL
-       OR s.retry_at > pg_catalog.clock_timestamp()),
-blocked (id, name, why) AS (
-    SELECT p.id, d.name, d.why FROM down d JOIN ingest._pipeline p ON d.id = ANY (p.upstream)
-    UNION
-    SELECT p.id, b.name, b.why FROM blocked b JOIN ingest._pipeline p ON b.id = ANY (p.upstream))
+WITH workers AS MATERIALIZED (
+    SELECT w.pipeline_id FROM ingest._workers() w)
 SELECT p.name,
        now.state,
        p.schedule,
@@ -35,7 +24,7 @@ SELECT p.name,
        s.sqlstate,
        s.message AS last_error,
        CASE WHEN pg_catalog.pg_has_role(p.owner, 'USAGE') THEN s.detail END AS detail,
-       coalesce(s.hint, CASE WHEN now.state = 'waiting' THEN 'Pipeline ' || blocked.name || ' does not run: ' || blocked.why || '.' END,
+       coalesce(s.hint, CASE WHEN now.state = 'waiting' THEN 'Pipeline ' || pg_catalog.quote_ident(blocked.name) || ' does not run: ' || blocked.why || '.' END,
                 now.hint) AS hint,
        s.error_at,
        coalesce(s.attempts, 0) AS attempts,
@@ -71,9 +60,7 @@ CROSS JOIN LATERAL (
     CROSS JOIN LATERAL (
         SELECT b.finished_at > pg_catalog.clock_timestamp() - interval '1 minute' AS recent) r
     WHERE b.pipeline_id = p.id AND b.kind = 'turn') batch
-LEFT JOIN LATERAL (
-    SELECT pg_catalog.quote_ident(b.name) AS name, b.why
-    FROM blocked b WHERE b.id = p.id ORDER BY b.name LIMIT 1) blocked ON true
+CROSS JOIN LATERAL ingest._blocked(CASE WHEN p.upstream IS NOT NULL THEN p.id END) blocked
 CROSS JOIN LATERAL (
     SELECT * FROM (
         VALUES (1, NOT p.enabled AND live.n > 0, 'stopping', NULL),
