@@ -23,6 +23,12 @@
 #include "worker/backoff.h"
 #include "worker/lag.h"
 
+/* Clocks run apart a little; more than that, and one was set. */
+#define CLOCK_TOLERANCE_US 100000
+
+/* What becomes due within this time is due together. */
+#define TOGETHER_US 100000
+
 static HTAB *items;
 static pairingheap *later;		/* by time */
 static pairingheap *due;		/* by how long they have been */
@@ -50,8 +56,14 @@ compare_due(const pairingheap_node *a, const pairingheap_node *b, void *arg)
 	const IngestAgendaItem *first = pairingheap_const_container(IngestAgendaItem, node, a);
 	const IngestAgendaItem *second = pairingheap_const_container(IngestAgendaItem, node, b);
 
-	if (first->due_since != second->due_since)
-		return first->due_since < second->due_since ? 1 : -1;
+	int64		first_due = first->due_since / TOGETHER_US;
+	int64		second_due = second->due_since / TOGETHER_US;
+
+	if (first_due != second_due)
+		return first_due < second_due ? 1 : -1;
+	/* Of many that are due together, who has not run for longest: else the same would always be late. */
+	if (first->ended_ms != second->ended_ms)
+		return first->ended_ms < second->ended_ms ? 1 : -1;
 	return second->id - first->id;
 }
 
@@ -96,14 +108,29 @@ put_later(IngestAgendaItem *item, TimestampTz until)
 }
 
 /*
- * "since" ms ago it became due.  Who makes up for many runs stands behind those that
+ * A moment by the clock that nobody sets, in microseconds.  The same moment is always
+ * the same there, as long as the other clock is not set.
+ */
+static int64
+steady_time(TimestampTz at)
+{
+	static int64 offset = 0;
+	int64		present = GetCurrentTimestamp() - ingest_clock_ms() * 1000;
+
+	if (offset == 0 || Abs(present - offset) > CLOCK_TOLERANCE_US)
+		offset = present;
+	return at - offset;
+}
+
+/*
+ * It has been due since then.  Who makes up for many runs stands behind those that
  * became due while it ran.
  */
 static void
 put_due(IngestAgendaItem *item, int64 since)
 {
 	item->place = INGEST_AGENDA_DUE;
-	item->due_since = Max(ingest_clock_ms() - since, item->ended_ms);
+	item->due_since = Max(since, item->ended_ms * 1000);
 	pairingheap_add(due, &item->node);
 	ndue++;
 }
@@ -142,8 +169,12 @@ find_due(IngestAgendaItem *item, TimestampTz now)
 	item->next_run = ingest_schedule_due(&item->schedule, item->next_run, now);
 	due_at = item->next_run;
 	item->due_cause = INGEST_CAUSE_SCHEDULE;
-	if (item->nupstream == 0)
-		due_at = Min(due_at, ingest_lag_start(item->lag, item->duration, item->last_run, item->last_end, now));
+	if (item->nupstream == 0 && item->lag > 0)
+	{
+		TimestampTz by_lag = ingest_lag_start(item->lag, item->duration, item->last_run, item->last_end, now);
+
+		due_at = Min(due_at, ingest_schedule_first_active(&item->schedule, Max(by_lag, now)));
+	}
 	if (upstream_is_ahead(item))
 	{
 		due_at = now;
@@ -182,7 +213,7 @@ plan(IngestAgendaItem *item)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	bool		waited = item->place == INGEST_AGENDA_DUE;
-	int64		since = ingest_clock_ms() - item->due_since;
+	int64		since = item->due_since;
 	TimestampTz due_at;
 
 	take_away(item);
@@ -191,7 +222,7 @@ plan(IngestAgendaItem *item)
 	if (!ingest_backoff_is_over(item->retry_at, now))
 		put_later(item, item->retry_at);
 	else if (item->schedule.kind == INGEST_SCHEDULE_CONTINUOUS || item->running)
-		put_due(item, waited ? since : 0);
+		put_due(item, waited ? since : steady_time(now));
 	else if ((due_at = find_due(item, now)) > now)
 	{
 		put_later(item, due_at);
@@ -199,7 +230,7 @@ plan(IngestAgendaItem *item)
 			write_later(item);
 	}
 	else
-		put_due(item, waited ? since : TimestampDifferenceMilliseconds(due_at, now));
+		put_due(item, waited ? since : steady_time(due_at));
 }
 
 static IngestAgendaItem *

@@ -70,8 +70,8 @@ typedef struct IngestAgendaItem
 	IngestAgendaPlace place;
 	pairingheap_node node;
 	TimestampTz later;			/* LATER: until */
-	int64		due_since;		/* DUE: by ingest_clock_ms() */
-	int64		ended_ms;		/* its last run, likewise */
+	int64		due_since;		/* DUE: microseconds, by the clock that nobody sets */
+	int64		ended_ms;		/* its last run; by ingest_clock_ms() */
 	IngestCause due_cause;
 
 	/* The present run. */

@@ -576,3 +576,9 @@ ingest_schedule_due(const IngestSchedule *schedule, TimestampTz stored, Timestam
 	active = first_active(schedule, now);
 	return active == now ? stored : active;
 }
+
+TimestampTz
+ingest_schedule_first_active(const IngestSchedule *schedule, TimestampTz at)
+{
+	return first_active(schedule, at);
+}

@@ -82,4 +82,7 @@ extern TimestampTz ingest_schedule_next(const IngestSchedule *schedule, Timestam
 extern TimestampTz ingest_schedule_due(const IngestSchedule *schedule, TimestampTz stored,
 									   TimestampTz now);
 
+/* This moment when runs may begin then, or else the first one when they may.  Pure. */
+extern TimestampTz ingest_schedule_first_active(const IngestSchedule *schedule, TimestampTz at);
+
 #endif							/* INGEST_SCHEDULE_H */
