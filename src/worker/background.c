@@ -202,7 +202,7 @@ ingest_sql_workers(PG_FUNCTION_ARGS)
 		IngestProcess *process = ingest_process_get(i);
 
 		if (process->state == INGEST_PROCESS_RUNNING && process->kind == INGEST_PROCESS_WORKER &&
-			process->database == MyDatabaseId)
+			process->database == MyDatabaseId && process->pipeline_id != 0)
 			memcpy(&workers[nworkers++], process, sizeof(IngestProcess));
 	}
 	ingest_process_unlock();

@@ -75,6 +75,8 @@ typedef struct Ended
 	bool		on_purpose;		/* it was told to */
 	TimestampTz retry_at;
 	int64		batches;
+	IngestCause cause;
+	TimestampTz run;
 } Ended;
 
 static BackgroundWorkerHandle **handles;	/* by entry; NULL: not registered by us */
@@ -132,6 +134,8 @@ note_ended(IngestProcess *process, List **ended)
 	e->on_purpose = process->terminated;
 	e->retry_at = process->retry_at;
 	e->batches = (int64) pg_atomic_read_u64(&process->batches);
+	e->cause = process->cause;
+	e->run = process->run;
 	*ended = lappend(*ended, e);
 	process->pipeline_id = 0;
 }
@@ -182,9 +186,12 @@ collect_processes(void)
 	return ended;
 }
 
-/* xact: in.  Returns the pipelines of which something is new, by their numbers. */
+/*
+ * Returns the pipelines of which something is new, by their numbers.  foreign: of a
+ * supervisor before us.  xact: in
+ */
 static List *
-judge_ended(List *ended)
+judge_ended(List *ended, bool foreign)
 {
 	List	   *ids = NIL;
 	ListCell   *cell;
@@ -194,6 +201,8 @@ judge_ended(List *ended)
 		const Ended *e = lfirst(cell);
 		IngestAgendaItem *item = ingest_agenda_find(e->pipeline_id);
 
+		if (item && foreign)
+			ingest_agenda_adopt(item, e->ordinal, e->cause, e->run);
 		if (item)
 			ids = ingest_agenda_left(item, e->ordinal, e->result, e->on_purpose, e->retry_at,
 									 e->batches, ids);
@@ -697,8 +706,11 @@ keep_books(bool first, bool looking, List *ended, List *streams)
 	ingest_session_begin();
 	MemoryContextSwitchTo(round_mcxt);
 	if (first)
+	{
 		judge_crashes();
-	ids = judge_ended(ended);
+		look();
+	}
+	ids = judge_ended(ended, first);
 	foreach(cell, streams)
 		ids = ingest_agenda_progressed(lfirst_int(cell), ids);
 	ids = ingest_agenda_write(ids);
