@@ -553,15 +553,17 @@ send_away(void)
 	ingest_process_unlock();
 }
 
-/* Those that are due, in that order, as long as there is room. */
-static void
-start_workers(int in_use)
+/*
+ * Those that are due, in that order, as long as there is room.  Returns how many worker
+ * entries are in use then.
+ */
+static int
+give_work(int in_use)
 {
 	int64		now = ingest_clock_ms();
 	IngestAgendaItem *item;
 	IngestCause cause;
 	int			ordinal;
-	int			waiting;
 
 	while ((item = ingest_agenda_first_due(&ordinal, &cause)) != NULL)
 	{
@@ -596,6 +598,16 @@ start_workers(int in_use)
 		}
 		ingest_agenda_started(item, ordinal, cause, begin);
 	}
+	return in_use;
+}
+
+static void
+start_workers(int in_use)
+{
+	int64		now = ingest_clock_ms();
+	int			waiting;
+
+	in_use = give_work(in_use);
 	send_away();
 	waiting = ingest_agenda_count_due();
 	ingest_process_self->full = waiting > 0;
@@ -711,6 +723,9 @@ keep_books(bool first, bool looking, List *ended, List *streams)
 		look();
 	}
 	ids = judge_ended(ended, first);
+	/* Who has no work need not wait for our commit; those that run after others do. */
+	if (ended != NIL && !first)
+		(void) give_work(review_workers(false));
 	foreach(cell, streams)
 		ids = ingest_agenda_progressed(lfirst_int(cell), ids);
 	ids = ingest_agenda_write(ids);
