@@ -15,6 +15,7 @@
 
 #include "catalog/batch_history.h"
 #include "catalog/dead_letter.h"
+#include "nodes/bitmapset.h"
 #include "pipeline/batch.h"
 #include "pipeline/load.h"
 #include "pipeline/prepared.h"
@@ -67,6 +68,7 @@ typedef struct IngestAttempt
 	int			first;			/* message to begin with */
 	const IngestReplayed *replayed; /* by message, in a replay */
 	bool		take_notes;		/* fill in notes */
+	bool		tell_dropped;	/* fill in dropped */
 	bool		preview;		/* a rule that fails the pipeline is a verdict only */
 	int64		stride;			/* rows to try at once; what is left of earlier trouble */
 
@@ -77,6 +79,7 @@ typedef struct IngestAttempt
 	Tuplestorestate *accepted;	/* rows, when the pipeline has transforms */
 	IngestNote *notes;
 	int			nnotes;
+	Bitmapset  *dropped;		/* messages of which a rule dropped a row */
 
 	/* private to attempt.c, verdict.c and collect.c */
 	IngestStep	step;

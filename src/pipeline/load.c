@@ -10,6 +10,7 @@
 #include "catalog/pg_attribute.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_index.h"
+#include "executor/spi.h"
 #include "partitioning/partdesc.h"
 #include "pipeline/load.h"
 #include "pipeline/load_fitness.h"
@@ -154,6 +155,16 @@ ingest_load_target_obstacle(Relation target, Oid role)
 	if (target->rd_rel->relkind == RELKIND_PARTITIONED_TABLE)
 		return any_partition_obstacle(target);
 	return NULL;
+}
+
+void
+ingest_load_check_deferred(void)
+{
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+	if (SPI_execute("SET CONSTRAINTS ALL IMMEDIATE", false, 0) != SPI_OK_UTILITY)
+		elog(ERROR, "could not check deferred constraints");
+	SPI_finish();
 }
 
 const IngestLoadOps *

@@ -50,7 +50,8 @@ typedef struct IngestLoadOps
 
 	/*
 	 * Write what was put, so that every error has been raised, deferred
-	 * constraints included when last.  Afterwards the values may go.
+	 * constraints included when last, unless the target is replaced: then
+	 * they are checked at the end of it all.  Afterwards the values may go.
 	 */
 	void		(*flush) (IngestLoad *load, bool last);
 
@@ -79,6 +80,9 @@ extern const IngestLoadOps ingest_load_statement;
  * 'direct' with an unfit target raises.  xact: in
  */
 extern const IngestLoadOps *ingest_load_choose(const IngestPipeline *pl, const char **reason);
+
+/* Constraints that are deferred have to be right now.  xact: in.  raises: they are not */
+extern void ingest_load_check_deferred(void);
 
 /*
  * The source's columns fit the target: names exist, types have assignment

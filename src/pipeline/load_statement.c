@@ -14,7 +14,6 @@
 #include "access/table.h"
 #include "access/xact.h"
 #include "catalog/pg_class.h"
-#include "catalog/pg_type.h"
 #include "executor/executor.h"
 #include "executor/spi.h"
 #include "lib/stringinfo.h"
@@ -47,7 +46,6 @@ typedef struct StatementLoad
 	IngestLoadChecks *checks;	/* or NULL */
 
 	/* the batch: the columns of the target that are named in the statement */
-	int			ncolumns;		/* without the number of the row */
 	char	   *sql;
 	TupleDesc	batch_desc;
 	AttrNumber *batch_columns;
@@ -55,11 +53,7 @@ typedef struct StatementLoad
 	bool	   *batch_isnull;
 	Tuplestorestate *rows;
 	int64		pending;
-
-	/* rows that are written by key; NULL: they are added */
-	IngestLoadKey *key;
-	char	   *sql_repeated;	/* when two rows may have the same key */
-	char	   *sql_count;
+	IngestLoadKey *key;			/* rows are written by it; NULL: they are added */
 
 	/* a partitioned target whose key is known: its partitions are made, or the row refused */
 	bool		routed;
@@ -70,50 +64,43 @@ typedef struct StatementLoad
 
 /* ---- the statement ---- */
 
-/* A statement, with the row type it was prepared for; one pipeline a process is the rule. */
-typedef struct Prepared
+/* The last one, with the row type it was prepared for; one pipeline a process is the rule. */
+static struct
 {
 	MemoryContext mcxt;
 	char	   *sql;
 	TupleDesc	desc;
 	SPIPlanPtr	plan;
-} Prepared;
-
-/* The last ones: for rows that are told apart, for those that are not, and to count them. */
-enum
-{
-	PREPARED_LOAD, PREPARED_REPEATED, PREPARED_COUNT, PREPARED_KINDS
-};
-
-static Prepared prepared_statements[PREPARED_KINDS];
+}			prepared;
 
 static SPIPlanPtr
-prepare_statement(Prepared *prepared, const char *sql, TupleDesc desc)
+prepare_statement(const StatementLoad *load)
 {
 	MemoryContext old;
 	SPIPlanPtr	plan;
 
-	if (prepared->plan && strcmp(prepared->sql, sql) == 0 && equalTupleDescs(prepared->desc, desc))
-		return prepared->plan;
+	if (prepared.plan && strcmp(prepared.sql, load->sql) == 0 &&
+		equalTupleDescs(prepared.desc, load->batch_desc))
+		return prepared.plan;
 
-	if (prepared->plan)
+	if (prepared.plan)
 	{
-		SPI_freeplan(prepared->plan);
-		prepared->plan = NULL;
+		SPI_freeplan(prepared.plan);
+		prepared.plan = NULL;
 	}
-	plan = SPI_prepare(sql, 0, NULL);
+	plan = SPI_prepare(load->sql, 0, NULL);
 	if (plan == NULL)
-		elog(ERROR, "SPI_prepare failed for \"%s\": %s", sql, SPI_result_code_string(SPI_result));
-	if (prepared->mcxt == NULL)
-		prepared->mcxt = AllocSetContextCreate(TopMemoryContext, "ingest load statement",
-											   ALLOCSET_SMALL_SIZES);
-	MemoryContextReset(prepared->mcxt);
-	old = MemoryContextSwitchTo(prepared->mcxt);
-	prepared->sql = pstrdup(sql);
-	prepared->desc = CreateTupleDescCopy(desc);
+		elog(ERROR, "SPI_prepare failed for \"%s\": %s", load->sql, SPI_result_code_string(SPI_result));
+	if (prepared.mcxt == NULL)
+		prepared.mcxt = AllocSetContextCreate(TopMemoryContext, "ingest load statement",
+											  ALLOCSET_SMALL_SIZES);
+	MemoryContextReset(prepared.mcxt);
+	old = MemoryContextSwitchTo(prepared.mcxt);
+	prepared.sql = pstrdup(load->sql);
+	prepared.desc = CreateTupleDescCopy(load->batch_desc);
 	MemoryContextSwitchTo(old);
 	SPI_keepplan(plan);
-	return prepared->plan = plan;
+	return prepared.plan = plan;
 }
 
 /*
@@ -176,10 +163,9 @@ describe_batch(StatementLoad *load, Relation target)
 	for (int i = 0; i < desc->natts; i++)
 		if (load->columns[i].mapped)
 			load->batch_columns[n++] = i + 1;
-	load->ncolumns = n;
-	load->batch_desc = CreateTemplateTupleDesc(load->key ? n + 1 : n);
-	load->batch_values = palloc(sizeof(Datum) * (n + 1));
-	load->batch_isnull = palloc(sizeof(bool) * (n + 1));
+	load->batch_desc = CreateTemplateTupleDesc(n);
+	load->batch_values = palloc(sizeof(Datum) * Max(n, 1));
+	load->batch_isnull = palloc(sizeof(bool) * Max(n, 1));
 
 	initStringInfo(&names);
 	for (int i = 0; i < n; i++)
@@ -190,12 +176,7 @@ describe_batch(StatementLoad *load, Relation target)
 	}
 	if (load->key)
 	{
-		TupleDescInitEntry(load->batch_desc, n + 1, INGEST_LOAD_ORDINAL, INT8OID, -1, 0);
-		load->batch_isnull[n] = false;
-		load->sql = ingest_load_key_statement(load->pl, target, load->key, load->batch_columns, n, false);
-		load->sql_repeated = ingest_load_key_statement(load->pl, target, load->key,
-													   load->batch_columns, n, true);
-		load->sql_count = ingest_load_key_count_statement(load->key, target);
+		load->sql = ingest_load_key_statement(load->pl, target, load->key, load->batch_columns, n);
 		return;
 	}
 	load->sql = psprintf("INSERT INTO %s (%s) SELECT %s FROM batch",
@@ -362,65 +343,50 @@ statement_put(IngestLoad *base, TupleTableSlot *slot, IngestLoadError *err)
 	StatementLoad *load = (StatementLoad *) base;
 
 	map_row(load, slot);
-	if (load->key &&
-		!ingest_load_key_note(load->key, load->row->tts_values, load->row->tts_isnull, err))
+	if (load->key && !ingest_load_key_given(load->key, load->row->tts_isnull, err))
 		return false;
 	if (load->routed && !provide_partition(load, err))
 		return false;
 	if (load->checks && !ingest_load_checks_pass(load->checks, load->row, load->estate, err))
 		return false;
 
-	for (int i = 0; i < load->ncolumns; i++)
+	for (int i = 0; i < load->batch_desc->natts; i++)
 	{
 		load->batch_values[i] = load->row->tts_values[load->batch_columns[i] - 1];
 		load->batch_isnull[i] = load->row->tts_isnull[load->batch_columns[i] - 1];
 	}
-	if (load->key)
-		load->batch_values[load->ncolumns] = Int64GetDatum(load->pending);
 	tuplestore_putvalues(load->rows, load->batch_desc, load->batch_values, load->batch_isnull);
 	load->pending++;
+	if (load->key)
+		ingest_load_key_note(load->key, load->row->tts_values);
 	return true;
 }
 
 /* ---- writing ---- */
 
-/* The number of rows with different keys. */
-static int64
-count_keys(const StatementLoad *load)
-{
-	bool		isnull;
-
-	if (SPI_execute_plan(prepare_statement(&prepared_statements[PREPARED_COUNT], load->sql_count,
-										   load->batch_desc), NULL, NULL, true, 0) != SPI_OK_SELECT)
-		elog(ERROR, "could not count the keys: %s", SPI_result_code_string(SPI_result));
-	return DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
-}
-
+/* Of rows with the same key the last one is left. */
 static void
-write_by_key(StatementLoad *load)
+drop_replaced(StatementLoad *load)
 {
-	bool		repeated = ingest_load_key_repeated(load->key);
-	int64		keys = repeated ? count_keys(load) : load->pending;
+	int64		replaced = ingest_load_key_count_replaced(load->key);
+	TupleTableSlot *slot;
 	MemoryContext old;
+	Tuplestorestate *rows;
 
-	(void) execute_statement(prepare_statement(&prepared_statements[repeated ? PREPARED_REPEATED : PREPARED_LOAD],
-											   repeated ? load->sql_repeated : load->sql,
-											   load->batch_desc));
-	load->base.merged += load->pending - keys;
-	load->base.discarded += keys - (int64) SPI_processed;
+	if (replaced == 0)
+		return;
 	old = MemoryContextSwitchTo(load->mcxt);
-	ingest_load_key_reset(load->key);
+	rows = tuplestore_begin_heap(false, false, work_mem);
+	slot = MakeSingleTupleTableSlot(load->batch_desc, &TTSOpsMinimalTuple);
+	for (int64 i = 0; tuplestore_gettupleslot(load->rows, true, false, slot); i++)
+		if (!ingest_load_key_is_replaced(load->key, i))
+			tuplestore_puttupleslot(rows, slot);
+	ExecDropSingleTupleTableSlot(slot);
+	tuplestore_end(load->rows);
+	load->rows = rows;
+	load->pending -= replaced;
+	load->base.merged += replaced;
 	MemoryContextSwitchTo(old);
-}
-
-static void
-write_rows(StatementLoad *load)
-{
-	SPIPlanPtr	plan = prepare_statement(&prepared_statements[PREPARED_LOAD], load->sql, load->batch_desc);
-
-	/* When a rule does something else instead, what becomes of the rows is not known. */
-	if (execute_statement(plan) == SPI_OK_INSERT)
-		load->base.discarded += load->pending - (int64) SPI_processed;
 }
 
 /*
@@ -435,19 +401,22 @@ statement_flush(IngestLoad *base, bool last)
 	if (!last || load->pending == 0)
 		return;
 	close_route(load);
+	if (load->key)
+		drop_replaced(load);
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
 	register_batch(load);
-	if (load->key)
-		write_by_key(load);
-	else
-		write_rows(load);
-	/* What is deferred is the batch's fault too, while it can still be undone. */
-	if (SPI_execute("SET CONSTRAINTS ALL IMMEDIATE", false, 0) != SPI_OK_UTILITY)
-		elog(ERROR, "could not check deferred constraints");
+	/* When a rule does something else instead, what becomes of the rows is not known. */
+	if (execute_statement(prepare_statement(load)) == SPI_OK_INSERT)
+		load->base.discarded += load->pending - (int64) SPI_processed;
 	SPI_finish();
+	/* What is deferred is the batch's fault too, while it can still be undone. */
+	if (load->pl->options.mode != INGEST_MODE_REPLACE)
+		ingest_load_check_deferred();
 	tuplestore_clear(load->rows);
 	load->pending = 0;
+	if (load->key)
+		ingest_load_key_reset(load->key);
 }
 
 static int64

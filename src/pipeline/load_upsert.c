@@ -7,37 +7,22 @@
  * defined (json), and for others it overlooks a change that people see (1.0 and
  * 1.00, a collation that ignores case).
  *
- * Of rows with the same key in one batch the last one counts; the statement cannot
- * touch a row twice.  Finding them costs a sort, so that it is only done when the
- * hashes of the keys say that there may be some.
+ * Of rows with the same key in one batch the last one counts, see load_key.c.
  */
 #include "postgres.h"
 
 #include "access/genam.h"
+#include "access/stratnum.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
-#include "common/hashfn.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
+#include "pipeline/load_delete.h"
 #include "pipeline/load_upsert.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
-#include "utils/hsearch.h"
 #include "utils/lsyscache.h"
-#include "utils/memutils.h"
 #include "utils/typcache.h"
-
-struct IngestLoadKey
-{
-	int			n;
-	AttrNumber *attnums;		/* of the target */
-	Oid		   *collations;
-	TypeCacheEntry **types;
-	char	  **names;
-	bool		hashable;
-	bool		repeated;
-	HTAB	   *seen;			/* of hashes */
-};
 
 bool
 ingest_load_by_key(const IngestPipeline *pl)
@@ -58,43 +43,76 @@ key_columns(const IngestPipeline *pl)
 
 /* ---- definition ---- */
 
+/* Equal for the index is what is equal for the type, or nobody could find a row's equals. */
 static bool
-is_key_index(Relation index, const AttrNumber *attnums, int n)
+compares_alike(Relation index, int i, Form_pg_attribute att)
+{
+	TypeCacheEntry *type = lookup_type_cache(att->atttypid, TYPECACHE_EQ_OPR);
+
+	return index->rd_indcollation[i] == att->attcollation &&
+		get_opfamily_member(index->rd_opfamily[i], index->rd_opcintype[i], index->rd_opcintype[i],
+							BTEqualStrategyNumber) == type->eq_opr;
+}
+
+static bool
+is_on_key(Relation index, TupleDesc desc, const AttrNumber *attnums, int n)
 {
 	Form_pg_index form = index->rd_index;
 
-	if (!form->indisunique || !form->indisvalid || !form->indimmediate ||
-		form->indnkeyatts != n || RelationGetIndexPredicate(index) != NIL ||
-		RelationGetIndexExpressions(index) != NIL)
+	if (!form->indisunique || !form->indisvalid || form->indnkeyatts != n ||
+		RelationGetIndexPredicate(index) != NIL || RelationGetIndexExpressions(index) != NIL)
 		return false;
 	for (int i = 0; i < n; i++)
 	{
 		bool		found = false;
 
 		for (int k = 0; k < n; k++)
-			found |= form->indkey.values[k] == attnums[i];
+			found |= form->indkey.values[k] == attnums[i] &&
+				compares_alike(index, k, TupleDescAttr(desc, attnums[i] - 1));
 		if (!found)
 			return false;
 	}
 	return true;
 }
 
+/* The server wants none to be deferrable of those that are on the key. */
 static bool
 has_key_index(Relation target, const AttrNumber *attnums, int n)
 {
 	List	   *indexes = RelationGetIndexList(target);
 	ListCell   *lc;
 	bool		found = false;
+	bool		deferrable = false;
 
 	foreach(lc, indexes)
 	{
 		Relation	index = index_open(lfirst_oid(lc), AccessShareLock);
 
-		found |= is_key_index(index, attnums, n);
+		if (is_on_key(index, RelationGetDescr(target), attnums, n))
+		{
+			found = true;
+			deferrable |= !index->rd_index->indimmediate;
+		}
 		index_close(index, AccessShareLock);
 	}
 	list_free(indexes);
-	return found;
+	return found && !deferrable;
+}
+
+static void
+check_key_index(const IngestPipeline *pl, Relation target, const AttrNumber *attnums, int n)
+{
+	if (has_key_index(target, attnums, n))
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_COLUMN_REFERENCE),
+			 errmsg("no unique index of \"%s\" is on the key (%s)", RelationGetRelationName(target),
+					pl->options.key),
+			 errdetail("It must be on exactly these columns, with their own collations and operators, without a condition, and no constraint on them may be deferrable."),
+			 errhint("CREATE UNIQUE INDEX ON %s (%s);",
+					 quote_qualified_identifier(get_namespace_name(RelationGetNamespace(target)),
+												RelationGetRelationName(target)),
+					 pl->options.key)));
 }
 
 static void
@@ -114,27 +132,59 @@ check_target_kind(Relation target)
 				 errdetail("It has rules, which INSERT ... ON CONFLICT does not know.")));
 }
 
+static void
+check_privilege(const IngestPipeline *pl, Relation target, AttrNumber attnum, AclMode mode,
+				const char *name)
+{
+	Oid			relid = RelationGetRelid(target);
+
+	if (pg_class_aclcheck(relid, pl->owner, mode) == ACLCHECK_OK)
+		return;
+	if (attnum != InvalidAttrNumber &&
+		pg_attribute_aclcheck(relid, attnum, pl->owner, mode) == ACLCHECK_OK)
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+			 errmsg("permission denied for relation %s", RelationGetRelationName(target)),
+			 errdetail("Role \"%s\", the owner of pipeline \"%s\", needs %s on it.",
+					   GetUserNameFromId(pl->owner, true), pl->name, name)));
+}
+
 /* Besides INSERT, which every pipeline needs. */
 static void
-check_privileges(const IngestPipeline *pl, Relation target)
+check_privileges(const IngestPipeline *pl, Relation source, Relation target, List *key)
 {
-	static const struct
-	{
-		AclMode		mode;
-		const char *name;
-	}			privileges[] = {{ACL_SELECT, "SELECT"}, {ACL_UPDATE, "UPDATE"}, {ACL_DELETE, "DELETE"}};
-	AclMode		needed = ingest_load_by_key(pl) ? ACL_SELECT | ACL_UPDATE : 0;
+	TupleDesc	desc = RelationGetDescr(target);
+	bool		marks = ingest_load_marks(pl);
+	ListCell   *lc;
 
 	if (pl->options.mode == INGEST_MODE_REPLACE && pl->options.on_delete == INGEST_DELETE_DELETE)
-		needed |= ACL_DELETE;
-	for (int i = 0; i < lengthof(privileges); i++)
-		if ((needed & privileges[i].mode) &&
-			pg_class_aclcheck(RelationGetRelid(target), pl->owner, privileges[i].mode) != ACLCHECK_OK)
-			ereport(ERROR,
-					(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-					 errmsg("permission denied for relation %s", RelationGetRelationName(target)),
-					 errdetail("Role \"%s\", the owner of pipeline \"%s\", needs %s on it.",
-							   GetUserNameFromId(pl->owner, true), pl->name, privileges[i].name)));
+		check_privilege(pl, target, InvalidAttrNumber, ACL_DELETE, "DELETE");
+	if (!ingest_load_by_key(pl))
+		return;
+	for (int i = 0; i < desc->natts; i++)
+	{
+		const char *name = NameStr(TupleDescAttr(desc, i)->attname);
+		bool		is_mark = marks && strcmp(name, pl->options.mark_column) == 0;
+		bool		is_key = false;
+
+		if (TupleDescAttr(desc, i)->attisdropped ||
+			(!is_mark && get_attnum(RelationGetRelid(source), name) <= 0))
+			continue;
+		foreach(lc, key)
+			is_key |= strcmp(name, lfirst(lc)) == 0;
+		check_privilege(pl, target, i + 1, ACL_SELECT, "SELECT");
+		if (!is_key)
+			check_privilege(pl, target, i + 1, ACL_UPDATE, "UPDATE");
+	}
+}
+
+/* What a policy hides would be taken for missing, or stay without anybody knowing. */
+static void
+check_row_security(const IngestPipeline *pl, Relation target)
+{
+	if (pl->options.mode == INGEST_MODE_REPLACE)
+		ingest_load_check_row_security(pl, RelationGetRelid(target));
 }
 
 static void
@@ -142,19 +192,17 @@ check_mark(const IngestPipeline *pl, Relation source, Relation target)
 {
 	const char *name = pl->options.mark_column;
 	AttrNumber	attnum;
-	Oid			typid = InvalidOid;
+	Oid			typid;
 
-	if (pl->options.mode != INGEST_MODE_REPLACE || pl->options.on_delete != INGEST_DELETE_MARK)
+	if (!ingest_load_marks(pl))
 		return;
-	attnum = name ? get_attnum(RelationGetRelid(target), name) : InvalidAttrNumber;
-	if (attnum > 0)
-		typid = getBaseType(get_atttype(RelationGetRelid(target), attnum));
-	if (typid != BOOLOID && typid != TIMESTAMPTZOID)
+	typid = ingest_load_mark_type(pl, RelationGetRelid(target));
+	attnum = get_attnum(RelationGetRelid(target), name);
+	if (typid == TIMESTAMPTZOID && TupleDescAttr(RelationGetDescr(target), attnum - 1)->attnotnull)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("on_delete \"%s\" needs a \"mark_column\" of type boolean or timestamp with time zone", "mark"),
-				 attnum > 0 ? errdetail("Column \"%s\" of the target has another type.", name) :
-				 name ? errdetail("The target has no column \"%s\".", name) : 0));
+				 errmsg("\"mark_column\" \"%s\" is NOT NULL", name),
+				 errdetail("Rows that are not marked have no time in it.")));
 	if (get_attnum(RelationGetRelid(source), name) > 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -188,122 +236,68 @@ ingest_load_check_key(const IngestPipeline *pl, Relation source, Relation target
 	ListCell   *lc;
 	int			n = 0;
 
-	check_privileges(pl, target);
-	if (!ingest_load_by_key(pl))
-		return;
-	if (columns == NIL)
+	if (pl->options.mode == INGEST_MODE_REPLACE && columns == NIL &&
+		pl->options.on_delete != INGEST_DELETE_DELETE)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("on_delete \"%s\" needs a key",
+						pl->options.on_delete == INGEST_DELETE_MARK ? "mark" : "ignore"),
+				 errdetail("Without one all rows are deleted and loaded again.")));
+	if (ingest_load_by_key(pl) && columns == NIL)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("mode \"%s\" needs a key", "upsert"),
 				 errhint("Say key => '{id}', the columns that tell the target's rows apart.")));
-	check_target_kind(target);
+	if (ingest_load_by_key(pl))
+		check_target_kind(target);
+	check_mark(pl, source, target);
+	check_privileges(pl, source, target, columns);
+	check_row_security(pl, target);
+	if (!ingest_load_by_key(pl))
+		return;
 	foreach(lc, columns)
 		attnums[n++] = find_key_column(lfirst(lc), source, target);
-	if (!has_key_index(target, attnums, n))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_COLUMN_REFERENCE),
-				 errmsg("no unique index of \"%s\" is on the key (%s)", RelationGetRelationName(target),
-						pl->options.key),
-				 errdetail("It must be on exactly these columns, without a condition, and not deferrable."),
-				 errhint("CREATE UNIQUE INDEX ON %s (%s);",
-						 quote_qualified_identifier(get_namespace_name(RelationGetNamespace(target)),
-													RelationGetRelationName(target)),
-						 pl->options.key)));
-	check_mark(pl, source, target);
+	check_key_index(pl, target, attnums, n);
 }
 
-/* ---- keys of rows ---- */
+/* ---- at run time ---- */
 
-static void
-forget_keys(IngestLoadKey *key)
-{
-	HASHCTL		ctl = {.keysize = sizeof(uint64), .entrysize = sizeof(uint64)};
-
-	if (key->seen)
-		hash_destroy(key->seen);
-	ctl.hcxt = CurrentMemoryContext;
-	key->seen = hash_create("ingest keys", 1024, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
-	key->repeated = !key->hashable;
-}
-
+/* Columns and index were there when the pipeline was defined. */
 IngestLoadKey *
 ingest_load_key_open(const IngestPipeline *pl, Relation target)
 {
-	IngestLoadKey *key = palloc0(sizeof(IngestLoadKey));
 	List	   *columns = key_columns(pl);
+	AttrNumber *attnums = palloc(sizeof(AttrNumber) * Max(list_length(columns), 1));
 	ListCell   *lc;
+	int			n = 0;
 
-	key->attnums = palloc(sizeof(AttrNumber) * list_length(columns));
-	key->collations = palloc(sizeof(Oid) * list_length(columns));
-	key->types = palloc(sizeof(TypeCacheEntry *) * list_length(columns));
-	key->names = palloc(sizeof(char *) * list_length(columns));
-	key->hashable = true;
 	foreach(lc, columns)
 	{
-		AttrNumber	attnum = get_attnum(RelationGetRelid(target), lfirst(lc));
-		Form_pg_attribute att;
-		TypeCacheEntry *type;
-
-		if (attnum <= 0)
+		attnums[n] = get_attnum(RelationGetRelid(target), lfirst(lc));
+		if (attnums[n++] <= 0)
 			ereport(ERROR,
 					(errcode(ERRCODE_UNDEFINED_COLUMN),
 					 errmsg("column \"%s\" of the key does not exist in \"%s\"", (char *) lfirst(lc),
 							RelationGetRelationName(target))));
-		att = TupleDescAttr(RelationGetDescr(target), attnum - 1);
-		type = lookup_type_cache(att->atttypid, TYPECACHE_HASH_EXTENDED_PROC_FINFO);
-		key->attnums[key->n] = attnum;
-		key->collations[key->n] = att->attcollation;
-		key->types[key->n] = type;
-		key->names[key->n] = pstrdup(lfirst(lc));
-		key->hashable &= OidIsValid(type->hash_extended_proc_finfo.fn_oid);
-		key->n++;
 	}
-	forget_keys(key);
-	return key;
+	check_key_index(pl, target, attnums, n);
+	return ingest_load_key_make(target, attnums, n);
 }
 
 bool
-ingest_load_key_note(IngestLoadKey *key, const Datum *values, const bool *isnull, IngestLoadError *err)
+ingest_load_key_given(const IngestLoadKey *key, const bool *isnull, IngestLoadError *err)
 {
-	uint64		hash = 0;
-	bool		found;
-
 	for (int i = 0; i < key->n; i++)
 	{
-		AttrNumber	attnum = key->attnums[i];
-
-		if (isnull[attnum - 1])
-		{
-			memset(err, 0, sizeof(*err));
-			err->sqlstate = ERRCODE_NOT_NULL_VIOLATION;
-			err->message = psprintf("null value in column \"%s\", which is of the key", key->names[i]);
-			err->column = key->names[i];
-			return false;
-		}
-		if (key->hashable && !key->repeated)
-			hash = hash_combine64(hash,
-								  DatumGetUInt64(FunctionCall2Coll(&key->types[i]->hash_extended_proc_finfo,
-																   key->collations[i], values[attnum - 1],
-																   Int64GetDatum(0))));
-	}
-	if (!key->repeated)
-	{
-		(void) hash_search(key->seen, &hash, HASH_ENTER, &found);
-		key->repeated = found;
+		if (!isnull[key->attnums[i] - 1])
+			continue;
+		memset(err, 0, sizeof(*err));
+		err->sqlstate = ERRCODE_NOT_NULL_VIOLATION;
+		err->message = psprintf("null value in column \"%s\", which is of the key", key->names[i]);
+		err->column = key->names[i];
+		return false;
 	}
 	return true;
-}
-
-bool
-ingest_load_key_repeated(const IngestLoadKey *key)
-{
-	return key->repeated;
-}
-
-void
-ingest_load_key_reset(IngestLoadKey *key)
-{
-	forget_keys(key);
 }
 
 /* ---- statements ---- */
@@ -335,8 +329,7 @@ static void
 append_unmark(StringInfo sql, const IngestPipeline *pl, Relation target, bool condition)
 {
 	const char *mark = quote_identifier(pl->options.mark_column);
-	bool		is_bool = getBaseType(get_atttype(RelationGetRelid(target),
-												  get_attnum(RelationGetRelid(target), pl->options.mark_column))) == BOOLOID;
+	bool		is_bool = ingest_load_mark_type(pl, RelationGetRelid(target)) == BOOLOID;
 
 	if (condition)
 		appendStringInfo(sql, "ingest_target.%s IS %s", mark, is_bool ? "TRUE" : "NOT NULL");
@@ -347,7 +340,7 @@ append_unmark(StringInfo sql, const IngestPipeline *pl, Relation target, bool co
 static void
 append_update(StringInfo sql, const IngestPipeline *pl, Relation target, const AttrNumber *others, int n)
 {
-	bool		marks = pl->options.mode == INGEST_MODE_REPLACE && pl->options.on_delete == INGEST_DELETE_MARK;
+	bool		marks = ingest_load_marks(pl);
 	const char *separator = "";
 
 	if (n == 0 && !marks)
@@ -382,7 +375,7 @@ append_update(StringInfo sql, const IngestPipeline *pl, Relation target, const A
 
 char *
 ingest_load_key_statement(const IngestPipeline *pl, Relation target, const IngestLoadKey *key,
-						  const AttrNumber *columns, int n, bool repeated)
+						  const AttrNumber *columns, int n)
 {
 	AttrNumber *others = palloc(sizeof(AttrNumber) * Max(n, 1));
 	StringInfoData sql;
@@ -398,35 +391,10 @@ ingest_load_key_statement(const IngestPipeline *pl, Relation target, const Inges
 												RelationGetRelationName(target)));
 	append_columns(&sql, target, columns, n, "");
 	appendStringInfoString(&sql, ") SELECT ");
-	if (repeated)
-	{
-		appendStringInfoString(&sql, "DISTINCT ON (");
-		append_columns(&sql, target, key->attnums, key->n, "");
-		appendStringInfoString(&sql, ") ");
-	}
 	append_columns(&sql, target, columns, n, "");
-	appendStringInfoString(&sql, " FROM batch");
-	if (repeated)
-	{
-		appendStringInfoString(&sql, " ORDER BY ");
-		append_columns(&sql, target, key->attnums, key->n, "");
-		appendStringInfoString(&sql, ", " INGEST_LOAD_ORDINAL " DESC");
-	}
-	appendStringInfoString(&sql, " ON CONFLICT (");
+	appendStringInfoString(&sql, " FROM batch ON CONFLICT (");
 	append_columns(&sql, target, key->attnums, key->n, "");
 	appendStringInfoChar(&sql, ')');
 	append_update(&sql, pl, target, others, nothers);
-	return sql.data;
-}
-
-char *
-ingest_load_key_count_statement(const IngestLoadKey *key, Relation target)
-{
-	StringInfoData sql;
-
-	initStringInfo(&sql);
-	appendStringInfoString(&sql, "SELECT pg_catalog.count(*) FROM (SELECT DISTINCT ");
-	append_columns(&sql, target, key->attnums, key->n, "");
-	appendStringInfoString(&sql, " FROM batch) AS keys");
 	return sql.data;
 }

@@ -27,7 +27,6 @@ struct IngestRefresh
 {
 	IngestRun  *run;
 	int64		before;			/* rows of the target that were there */
-	int64		read;			/* rows that came */
 	Tuplestorestate *accepted;	/* for the transforms; NULL without */
 
 	/* with a key: those that have come */
@@ -68,9 +67,12 @@ open_keys(IngestRefresh *refresh, List *names)
 											  ALLOCSET_SMALL_SIZES);
 }
 
-/* A row that is rejected has its key here all the same: the source has it. */
+/*
+ * A row that is rejected has its key here all the same: the source has it, and
+ * what the target has of it stays.  What a rule drops is not wanted in the target.
+ */
 static void
-keep_keys(IngestRefresh *refresh)
+keep_keys(IngestRefresh *refresh, const IngestAttempt *att)
 {
 	const IngestPrepared *prepared = refresh->run->prepared;
 	const IngestBatch *batch = refresh->run->batch;
@@ -81,10 +83,12 @@ keep_keys(IngestRefresh *refresh)
 	Datum	   *key = MemoryContextAlloc(oldcontext, sizeof(Datum) * n);
 	bool	   *null = MemoryContextAlloc(oldcontext, sizeof(bool) * n);
 
-	for (int m = 0; m < batch->nmessages; m++)
+	for (int m = att->first; m < att->settled; m++)
 	{
 		IngestRow	row = {.values = values, .isnull = isnull};
 
+		if (bms_is_member(m, att->dropped))
+			continue;
 		memset(isnull, true, refresh->row->tts_tupleDescriptor->natts);
 		prepared->rel->format->begin(prepared->format, batch->messages[m].payload,
 									 batch->messages[m].payload_len);
@@ -117,10 +121,13 @@ ingest_refresh_begin(IngestRun *run)
 		refresh->accepted = tuplestore_begin_heap(false, false, work_mem);
 	if (!ingest_pipeline_split_columns(pl->options.key, &key))
 		elog(ERROR, "the key is no list of columns");
-	if (key != NIL)
-		open_keys(refresh, key);
-	else
+	if (key == NIL)
 		refresh->before = ingest_load_delete_all(pl);
+	else if (pl->options.on_delete != INGEST_DELETE_IGNORE)
+	{
+		refresh->before = ingest_load_count_rows(pl);
+		open_keys(refresh, key);
+	}
 	ingest_run_release_batch(run);
 	run->whole = true;
 	run->source->in_turn = true;
@@ -147,15 +154,14 @@ ingest_refresh_fetch(IngestRefresh *refresh)
 		if (fetched != INGEST_FETCH_GOT)
 			break;
 	}
-	if (refresh->keys)
-		keep_keys(refresh);
-	refresh->read += run->batch->nmessages;
 	return run->batch->nmessages > 0;
 }
 
 void
 ingest_refresh_take(IngestRefresh *refresh, const IngestAttempt *att)
 {
+	if (refresh->keys)
+		keep_keys(refresh, att);
 	refresh->run->done = att->settled;
 	if (refresh->accepted)
 		ingest_attempt_append_rows(refresh->accepted, att->accepted, refresh->run->prepared->rowtype);
@@ -188,24 +194,31 @@ check_floor(IngestRefresh *refresh, int64 before, int64 left)
 		refuse(refresh, before, left);
 }
 
+/* What the source has no more; raises when it is too much. */
+static void
+settle_missing(IngestRefresh *refresh, const IngestCounts *counts)
+{
+	const IngestPipeline *pl = refresh->run->prepared->pl;
+	IngestMissing missing;
+
+	if (refresh->keys)
+	{
+		ingest_load_delete_missing(pl, refresh->keys, refresh->desc, refresh->nkeys, &missing);
+		check_floor(refresh, refresh->before, missing.rows - missing.missing);
+		tuplestore_end(refresh->keys);
+		ExecDropSingleTupleTableSlot(refresh->row);
+	}
+	else if (pl->options.key == NULL)
+		check_floor(refresh, refresh->before, counts->written);
+}
+
 void
 ingest_refresh_finish(IngestRefresh *refresh, IngestCounts *counts, int64 batch_id)
 {
 	const IngestPipeline *pl = refresh->run->prepared->pl;
 
-	if (refresh->keys)
-	{
-		IngestMissing missing;
-
-		ingest_load_delete_missing(pl, refresh->keys, refresh->desc, refresh->nkeys, &missing);
-		if (pl->options.on_delete != INGEST_DELETE_IGNORE)
-			check_floor(refresh, missing.rows, missing.rows - missing.missing);
-		tuplestore_end(refresh->keys);
-		ExecDropSingleTupleTableSlot(refresh->row);
-	}
-	else
-		check_floor(refresh, refresh->before, counts->written);
-
+	settle_missing(refresh, counts);
+	ingest_load_check_deferred();
 	ingest_state_accept_fewer(pl->id, false);
 	ingest_dead_letter_supersede(pl->id, batch_id);
 	if (refresh->accepted)

@@ -122,6 +122,7 @@ load_whole(IngestRun *run, Turn *turn, int64 batch_id)
 
 		MemoryContextReset(mcxt);
 		prepare_attempt(run, att, mcxt);
+		att->tell_dropped = true;
 		ingest_attempt_run(att);
 		ingest_dead_letter_write(att->letters, pl->id, pl->version, batch_id);
 		ingest_refresh_take(refresh, att);

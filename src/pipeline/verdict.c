@@ -245,6 +245,16 @@ raise_rule_failure(IngestAttempt *att, const IngestTravel *travel, const IngestR
 	pg_unreachable();
 }
 
+/* Not taken back when the rows are tried again: the rule will say the same. */
+static void
+note_dropped(IngestAttempt *att, const IngestTravel *travel)
+{
+	MemoryContext oldcontext = MemoryContextSwitchTo(att->mcxt);
+
+	att->dropped = bms_add_member(att->dropped, (int) (travel->msg - att->batch->messages));
+	MemoryContextSwitchTo(oldcontext);
+}
+
 void
 ingest_verdict_violates(IngestAttempt *att, const IngestTravel *travel, int index)
 {
@@ -264,6 +274,8 @@ ingest_verdict_violates(IngestAttempt *att, const IngestTravel *travel, int inde
 
 	att->counts.read++;
 	att->counts.dropped++;
+	if (att->tell_dropped)
+		note_dropped(att, travel);
 	if (att->take_notes)
 		take_note(att, travel,
 				  rule->on_violation == INGEST_VIOLATION_FAIL ? "failed" : "dropped", &reason);
