@@ -108,7 +108,7 @@ check_key_index(const IngestPipeline *pl, Relation target, const AttrNumber *att
 			(errcode(ERRCODE_INVALID_COLUMN_REFERENCE),
 			 errmsg("no unique index of \"%s\" is on the key (%s)", RelationGetRelationName(target),
 					pl->options.key),
-			 errdetail("It must be on exactly these columns, with their own collations and operators, without a condition, and no constraint on them may be deferrable."),
+			 errdetail("It must be on exactly these columns, with their collations and operators, without a condition, and not deferrable."),
 			 errhint("CREATE UNIQUE INDEX ON %s (%s);",
 					 quote_qualified_identifier(get_namespace_name(RelationGetNamespace(target)),
 												RelationGetRelationName(target)),
