@@ -928,17 +928,25 @@ end_run(IngestAgendaItem *item, bool completed)
 	pass_lag_up(item);
 }
 
-/* A try has failed, in a way the worker could not write down. */
+/*
+ * A try has failed, in a way the worker could not write down.  Who waited, since
+ * its source had asked for it, goes on waiting: a server that shuts down ends
+ * workers before it ends us.
+ */
 static void
 note_failure(IngestAgendaItem *item, const IngestError *err, IngestOutcome outcome)
 {
-	TimestampTz retry_at;
-	int			attempts = ingest_state_attempts(item->id, &retry_at);
+	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz waits_until;
+	int			attempts = ingest_state_attempts(item->id, &waits_until);
+	TimestampTz retry_at = TimestampTzPlusMilliseconds(now, ingest_backoff_next(attempts + 1, 0));
 
 	if (item->running)
 		ingest_batch_record_run(item->id, item->run_started, item->cause, outcome, err);
-	retry_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), ingest_backoff_next(attempts + 1, 0));
-	attempts = ingest_state_retry(item->id, err, retry_at);
+	if (waits_until > retry_at && !ingest_backoff_is_over(waits_until, now))
+		retry_at = waits_until;
+	else
+		attempts = ingest_state_retry(item->id, err, retry_at);
 	item->retry_at = retry_at;
 	item->spent = 0;
 	item->ending = item->timed_out = false;

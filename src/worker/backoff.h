@@ -12,7 +12,7 @@
  * (from 1): somewhere between min and a ceiling that doubles with each failure
  * up to max, at the place that random (0 up to 1) says, so that many who failed
  * together do not come back together.  Never less than retry_after, which the
- * peer asked for.  Pure.  raises: no
+ * peer asked for, or a day when that is more.  Pure.  raises: no
  */
 extern int64 ingest_backoff_delay(int attempts, int64 retry_after, int64 min, int64 max,
 								  double random);
