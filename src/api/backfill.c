@@ -98,8 +98,8 @@ begin_call(Call *call, FunctionCallInfo fcinfo)
 	call->backfill = ingest_backfill_begin(call->pl, find_type(call->pl, from), from, to,
 										   ingest_argument_text_or_null(fcinfo, 3));
 	call->prefix = psprintf("backfill " INT64_FORMAT ": ", call->backfill->id);
-	call->began = GetCurrentTimestamp();
 	SPI_commit();
+	call->began = GetCurrentTimestamp();
 }
 
 /* backfill(pipeline text, from_value text, to_value text, step text) */
@@ -107,9 +107,11 @@ Datum
 ingest_sql_backfill(PG_FUNCTION_ARGS)
 {
 	Call		call = {0};
+	MemoryContext mcxt;
 
 	ingest_foreground_check(fcinfo, "ingest.backfill");
 	SPI_connect_ext(SPI_OPT_NONATOMIC);
+	mcxt = CurrentMemoryContext;
 	call.pl = ingest_pipeline_get(ingest_argument_text(fcinfo, 0, "pipeline"));
 	ingest_pipeline_check_runner(call.pl);
 	if (call.pl->options.mode == INGEST_MODE_REPLACE)
@@ -126,11 +128,15 @@ ingest_sql_backfill(PG_FUNCTION_ARGS)
 		while (find_slice(&call))
 			read_slice(&call);
 	}
-	PG_FINALLY();
+	PG_CATCH();
 	{
 		ingest_worker_unlock_backfill(call.pl->id);
+		if (call.began == 0)
+			PG_RE_THROW();		/* what was asked for is not possible */
+		ingest_foreground_fail(call.pl->id, INGEST_CAUSE_BACKFILL, call.began, mcxt);
 	}
 	PG_END_TRY();
+	ingest_worker_unlock_backfill(call.pl->id);
 
 	SPI_finish();
 	ereport(NOTICE,

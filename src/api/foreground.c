@@ -19,10 +19,11 @@
 #include "pgstat.h"
 #include "storage/latch.h"
 #include "utils/builtins.h"
+#include "utils/snapmgr.h"
+#include "worker/worker.h"
 
 /* Positions moved by somebody else, deadlocks: tries in a row. */
 #define MAX_TRIES 5
-
 
 /*
  * Transactions of a procedure: one is always open, but without a snapshot it
@@ -206,4 +207,54 @@ ingest_foreground_drain(IngestForeground *drain)
 				break;
 		}
 	}
+}
+
+/* ---- failure ---- */
+
+/* As at the beginning of the call: no statement of ours, no snapshot, a transaction. */
+static void
+leave_everything(void)
+{
+	while (!SPI_inside_nonatomic_context())
+		if (SPI_finish() != SPI_OK_FINISH)
+			elog(ERROR, "the procedure has lost its connection");
+	while (ActiveSnapshotSet())
+		PopActiveSnapshot();
+	SPI_rollback();
+}
+
+static void
+record_failure(int32 pipeline_id, IngestCause cause, TimestampTz began, ErrorData *edata)
+{
+	IngestError err = {0};
+
+	leave_everything();
+	ingest_error_from_edata(&err, edata);
+	PushActiveSnapshot(GetTransactionSnapshot());
+	ingest_batch_record_run(pipeline_id, began, cause, INGEST_OUTCOME_FAILED, &err);
+	PopActiveSnapshot();
+	ingest_worker_wake_at_commit();
+	SPI_commit();
+}
+
+void
+ingest_foreground_fail(int32 pipeline_id, IngestCause cause, TimestampTz began, MemoryContext mcxt)
+{
+	ErrorData  *edata;
+
+	MemoryContextSwitchTo(mcxt);
+	edata = CopyErrorData();
+	FlushErrorState();
+	PG_TRY();
+	{
+		record_failure(pipeline_id, cause, began, edata);
+	}
+	PG_CATCH();
+	{
+		/* What went wrong first is what there is to say. */
+		FlushErrorState();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(mcxt);
+	ReThrowError(edata);
 }

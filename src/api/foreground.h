@@ -7,6 +7,7 @@
 
 #include "postgres.h"
 
+#include "core/compat.h"
 #include "fmgr.h"
 #include "pipeline/turn.h"
 #include "worker/drain.h"
@@ -34,5 +35,12 @@ extern void ingest_foreground_check(FunctionCallInfo fcinfo, const char *procedu
 
 /* Read up to what the source holds now.  xact: between commits.  raises: yes */
 extern void ingest_foreground_drain(IngestForeground *drain);
+
+/*
+ * In a PG_CATCH, after the first commit of the call: roll back, write down in the
+ * history that the run has failed, and raise the error again.  mcxt: of the procedure
+ */
+pg_noreturn extern void ingest_foreground_fail(int32 pipeline_id, IngestCause cause, TimestampTz began,
+											   MemoryContext mcxt);
 
 #endif							/* INGEST_FOREGROUND_H */

@@ -73,10 +73,23 @@ report_total(const char *name, const IngestForeground *drain)
 
 	ereport(NOTICE,
 			(errmsg("pipeline \"%s\": read " INT64_FORMAT ", written " INT64_FORMAT ", rejected "
-					INT64_FORMAT ", dropped " INT64_FORMAT ", skipped " INT64_FORMAT " in "
-					INT64_FORMAT " batches",
+					INT64_FORMAT ", dropped " INT64_FORMAT ", merged " INT64_FORMAT ", skipped "
+					INT64_FORMAT " in " INT64_FORMAT " batches",
 					name, total->read, total->written, total->rejected, total->dropped,
-					total->skipped, drain->batches)));
+					total->merged, total->skipped, drain->batches)));
+}
+
+static void
+drain_pipeline(const IngestPipeline *pl, IngestForeground *drain, TimestampTz began)
+{
+	PushActiveSnapshot(GetTransactionSnapshot());
+	drain->run = ingest_run_open(pl->id, -1, CurrentMemoryContext);
+	PopActiveSnapshot();
+	ingest_run_set_cause(drain->run, INGEST_CAUSE_MANUAL, began);
+	SPI_commit();
+	ingest_foreground_drain(drain);
+	end_run(drain, began);
+	ingest_run_close(drain->run);
 }
 
 /* run(pipeline text, max_batches bigint) */
@@ -85,10 +98,12 @@ ingest_sql_run(PG_FUNCTION_ARGS)
 {
 	IngestForeground drain = {0};
 	TimestampTz began = GetCurrentTimestamp();
+	MemoryContext mcxt;
 	IngestPipeline *pl;
 
 	ingest_foreground_check(fcinfo, "ingest.run");
 	SPI_connect_ext(SPI_OPT_NONATOMIC);
+	mcxt = CurrentMemoryContext;
 
 	pl = ingest_pipeline_get(ingest_argument_text(fcinfo, 0, "pipeline"));
 	ingest_pipeline_check_runner(pl);
@@ -98,18 +113,16 @@ ingest_sql_run(PG_FUNCTION_ARGS)
 	PG_TRY();
 	{
 		renew_budget(pl->id);
-		drain.run = ingest_run_open(pl->id, -1, CurrentMemoryContext);
-		ingest_run_set_cause(drain.run, INGEST_CAUSE_MANUAL, began);
 		SPI_commit();			/* and with it the snapshot of the CALL goes */
-		ingest_foreground_drain(&drain);
-		end_run(&drain, began);
-		ingest_run_close(drain.run);
+		drain_pipeline(pl, &drain, began);
 	}
-	PG_FINALLY();
+	PG_CATCH();
 	{
 		ingest_worker_unlock(pl->id, -1);
+		ingest_foreground_fail(pl->id, INGEST_CAUSE_MANUAL, began, mcxt);
 	}
 	PG_END_TRY();
+	ingest_worker_unlock(pl->id, -1);
 
 	SPI_finish();
 	if (debug_query_string)

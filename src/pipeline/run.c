@@ -148,6 +148,7 @@ open_source(IngestRun *run, IngestError *err)
 	callback->arg = run;
 	MemoryContextRegisterResetCallback(run->source->mcxt, callback);
 	run->source->background = run->ordinal >= 0;
+	run->source->patient = run->patient;
 	run->opened = run->prepared;
 	run->reopen = false;
 	return true;
@@ -221,6 +222,14 @@ ingest_run_set_cause(IngestRun *run, IngestCause cause, TimestampTz began)
 {
 	run->cause = cause;
 	run->began = began;
+}
+
+void
+ingest_run_set_patient(IngestRun *run, bool patient)
+{
+	run->patient = patient;
+	if (run->source)
+		run->source->patient = patient;
 }
 
 void

@@ -21,6 +21,7 @@ struct IngestRun
 	int32		ordinal;		/* of the workers; -1: alone */
 	IngestCause cause;
 	TimestampTz began;			/* 0: a stream */
+	bool		patient;		/* see IngestSource */
 	const char *slice_prefix;	/* of a part of the source; NULL: all of it */
 	const char *slice_from;
 	const char *slice_to;

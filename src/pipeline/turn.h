@@ -32,6 +32,9 @@ extern IngestRun *ingest_run_open(int32 pipeline_id, int32 ordinal, MemoryContex
 /* Why there is this run, and when it began (0: it is a stream's), for the history.  raises: no */
 extern void ingest_run_set_cause(IngestRun *run, IngestCause cause, TimestampTz began);
 
+/* Whether what the source could leave to a next run is waited for, from now on.  raises: no */
+extern void ingest_run_set_patient(IngestRun *run, bool patient);
+
 /*
  * Read a part of the source only, see IngestSourceOps.slice: with positions of its own,
  * of shards whose names begin with "prefix".  Before the first assignment; the texts

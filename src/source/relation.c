@@ -64,7 +64,8 @@ typedef struct RelationSource
 	char	   *shown;			/* what shard->position points to; NULL: not ours yet */
 
 	Stage		stage;
-	bool		wanted;			/* somebody waits for the end of a pass */
+	bool		wanted;			/* somebody waits for the end of this pass */
+	bool		wanted_next;	/* of the one after it, which begins later than he has asked */
 	bool		counted;		/* the position says that it has come */
 	int64		look_at;		/* not before, by ingest_clock_ms() */
 	int64		late_since;		/* waiting since, likewise */
@@ -202,18 +203,24 @@ relation_slice(IngestSource *base, const IngestShard *shard, const char *from, c
 	return true;
 }
 
-/* The end of the next pass. */
+/* The end of the next pass: one that has begun may be past what is there by now. */
 static bool
 relation_find_end(IngestSource *base, const IngestShard *shard, char **position, IngestError *err)
 {
 	RelationSource *src = (RelationSource *) base;
+	bool		begun = src->shard != NULL && src->stage != STAGE_REST && src->stage != STAGE_BEGIN;
 	IngestRelationPosition now;
 
 	if (!ingest_relation_position_parse(shard->position, &now))
 		now.pass = 0;
-	*position = ingest_relation_end_text(now.pass + 1);
-	src->wanted = true;
-	src->look_at = 0;
+	*position = ingest_relation_end_text(now.pass + (begun && src->wanted ? 2 : 1));
+	if (begun)
+		src->wanted_next = true;
+	else
+	{
+		src->wanted = true;
+		src->look_at = 0;
+	}
 	return true;
 }
 
@@ -516,13 +523,15 @@ static void
 end_pass(RelationSource *src)
 {
 	src->stage = STAGE_REST;
-	src->look_at = Max(src->look_at, ingest_clock_ms() + src->plan->options->poll_interval);
+	if (!src->wanted_next)
+		src->look_at = Max(src->look_at, ingest_clock_ms() + src->plan->options->poll_interval);
 	if (src->position.running == NULL)
 		src->shard->lag = 0;
 	if (src->wanted)
 		src->position.pass++;
 	src->counted = src->wanted;
-	src->wanted = false;
+	src->wanted = src->wanted_next;
+	src->wanted_next = false;
 	show_position(src);
 }
 
@@ -623,7 +632,7 @@ look_at_late(RelationSource *src)
 		return;
 	}
 	src->position.running = keep(src, left);
-	if (src->wanted && ingest_clock_ms() - src->late_since >= LATE_PATIENCE_MS)
+	if (src->wanted && !src->base.patient && ingest_clock_ms() - src->late_since >= LATE_PATIENCE_MS)
 	{
 		if (!src->base.background)
 			ereport(NOTICE,

@@ -41,6 +41,7 @@ typedef struct IngestSource
 	char	   *name;			/* of the relation, for messages and client ids */
 	bool		peek;			/* for somebody who looks: read no more than is asked for */
 	bool		background;		/* for a worker, which shows why it waits */
+	bool		patient;		/* somebody waits for all there is, or there is no end: leave nothing for a next run */
 	bool		in_turn;		/* fetch() is called in the turn's transaction, see INGEST_FETCH_WHOLE */
 } IngestSource;
 

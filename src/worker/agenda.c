@@ -936,16 +936,15 @@ end_run(IngestAgendaItem *item, bool completed)
 static void
 note_failure(IngestAgendaItem *item, const IngestError *err, IngestOutcome outcome)
 {
-	TimestampTz now = GetCurrentTimestamp();
-	TimestampTz waits_until;
-	int			attempts = ingest_state_attempts(item->id, &waits_until);
-	TimestampTz retry_at = TimestampTzPlusMilliseconds(now, ingest_backoff_next(attempts + 1, 0));
+	TimestampTz ignored;
+	int			attempts = ingest_state_attempts(item->id, &ignored);
+	int64		delay = ingest_backoff_next(attempts + 1, 0);
+	int64		asked = ingest_state_asked_wait(item->id, INGEST_LONGEST_BACKOFF);
+	TimestampTz retry_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), Max(delay, asked));
 
 	if (item->running)
 		ingest_batch_record_run(item->id, item->run_started, item->cause, outcome, err);
-	if (waits_until > retry_at && !ingest_backoff_is_over(waits_until, now))
-		retry_at = waits_until;
-	else
+	if (asked <= delay)
 		attempts = ingest_state_retry(item->id, err, retry_at);
 	item->retry_at = retry_at;
 	item->spent = 0;

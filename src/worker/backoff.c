@@ -12,8 +12,11 @@
 #include "utils/timestamp.h"
 #include "worker/backoff.h"
 
-/* What peers ask us to wait is not in the settings: at most a day. */
-#define MAX_RETRY_AFTER_MS INT64CONST(86400000)
+/*
+ * What peers ask us to wait is not in the settings.  Who is asked for more waits in
+ * his own process, by a clock that cannot be set.
+ */
+#define MAX_RETRY_AFTER_MS 3600000
 
 int64
 ingest_backoff_delay(int attempts, int64 retry_after, int64 min, int64 max, double random)
@@ -29,7 +32,6 @@ ingest_backoff_delay(int attempts, int64 retry_after, int64 min, int64 max, doub
 	delay = min + (int64) (random * (ceiling - min));
 
 	/* Who is asked to stay away for a while does not come back in a crowd. */
-	retry_after = Min(retry_after, MAX_RETRY_AFTER_MS);
 	if (delay < retry_after)
 		delay = retry_after + (int64) (random * min);
 	return delay;
@@ -45,8 +47,7 @@ ingest_backoff_next(int attempts, int64 retry_after)
 bool
 ingest_backoff_is_over(TimestampTz retry_at, TimestampTz now)
 {
-	int64		longest = Max(Max(ingest_guc_retry_min, ingest_guc_retry_max),
-							  MAX_RETRY_AFTER_MS + ingest_guc_retry_min);
+	int64		longest = Max(Max(ingest_guc_retry_min, ingest_guc_retry_max), MAX_RETRY_AFTER_MS);
 
 	return retry_at <= now || retry_at > TimestampTzPlusMilliseconds(now, longest);
 }

@@ -5,6 +5,7 @@
 #ifndef INGEST_BACKOFF_H
 #define INGEST_BACKOFF_H
 
+#include "core/guc.h"
 #include "datatype/timestamp.h"
 
 /*
@@ -12,10 +13,13 @@
  * (from 1): somewhere between min and a ceiling that doubles with each failure
  * up to max, at the place that random (0 up to 1) says, so that many who failed
  * together do not come back together.  Never less than retry_after, which the
- * peer asked for, or a day when that is more.  Pure.  raises: no
+ * peer asked for.  Pure.  raises: no
  */
 extern int64 ingest_backoff_delay(int attempts, int64 retry_after, int64 min, int64 max,
 								  double random);
+
+/* In ms: what we would wait ourselves is shorter, with jitter; a longer wait was asked for. */
+#define INGEST_LONGEST_BACKOFF (2 * (int64) Max(ingest_guc_retry_max, ingest_guc_retry_min))
 
 /* The same with the settings and a random number of this process.  raises: no */
 extern int64 ingest_backoff_next(int attempts, int64 retry_after);

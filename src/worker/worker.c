@@ -172,8 +172,7 @@ open_run(Worker *w)
 		ingest_process_exit(INGEST_RESULT_STOPPED);
 	}
 	w->attempts = ingest_state_attempts(w->id, &retry_at);
-	/* With jitter, our own are never twice as long as they may be. */
-	left = ingest_state_asked_wait(w->id, 2 * (int64) Max(ingest_guc_retry_max, ingest_guc_retry_min));
+	left = ingest_state_asked_wait(w->id, INGEST_LONGEST_BACKOFF);
 	ingest_session_commit();
 	MemoryContextSwitchTo(w->mcxt);
 	if (must_wait(w, left))
@@ -323,20 +322,6 @@ wait_for_source(Worker *w, pgsocket fd, long timeout)
 
 /* ---- who waits for us ---- */
 
-/* Rows that transactions hold back which still run: see source/relation.c. */
-static bool
-holds_back(Worker *w)
-{
-	const IngestBatch *batch = ingest_run_batch(w->run);
-
-	if (!ingest_run_source(w->run)->ops->in_transaction)
-		return false;
-	for (int i = 0; i < batch->nshards; i++)
-		if (batch->shards[i].lag > 0)
-			return true;
-	return false;
-}
-
 /* Somebody is new: find out how far he wants us to come.  False: *err. */
 static bool
 set_fence(Worker *w, IngestError *err)
@@ -370,8 +355,6 @@ serve_waiters(Worker *w, bool *again, IngestError *err)
 	}
 	if (ingest_run_batch(w->run)->nmessages > 0 || !ingest_drain_is_done(w->fence, w->run))
 		return true;
-	if (holds_back(w))
-		return set_fence(w, err);
 	w->fence = NULL;
 	ingest_waiting_reached(w->id, w->ordinal, w->fence_for);
 	*again = true;				/* somebody may have come meanwhile */
@@ -461,6 +444,7 @@ step(Worker *w, IngestError *err)
 		open_run(w);
 	if (w->run == NULL)
 		return true;
+	ingest_run_set_patient(w->run, w->continuous || ingest_waiting_take(w->id, w->ordinal) != 0);
 	switch (ingest_run_fetch(w->run, &ingest_session_xact, &fd, &timeout, err))
 	{
 		case INGEST_READY_TURN:

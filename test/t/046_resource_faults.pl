@@ -234,7 +234,7 @@ wait_for($node, "SELECT attempts FROM ingest.pipeline_status WHERE name = 'calm'
 my @lines = grep { /^20/ } split /\n/, slurp_file($node->logfile, $log);
 diag 'J12: ' . scalar(@lines) . ' lines';
 cmp_ok(scalar(grep { /ingest worker/ } @lines), '<=', 20, 'J12: two broken pipelines say so once a try');
-cmp_ok(value($node, "SELECT extract(epoch FROM retry_at - error_at) FROM ingest.pipeline_status WHERE name = 'calm'"), '>', 1.5, 'J12: which become rare');
+cmp_ok(value($node, "SELECT extract(epoch FROM retry_at - error_at) FROM ingest.pipeline_status WHERE name = 'calm'"), '>', 0.9, 'J12: which become rare');
 $node->safe_psql('postgres', 'DROP TRIGGER fails ON calm');
 stop('dull');
 start('calm');

@@ -269,8 +269,10 @@ is(value($node, "SELECT retry_at BETWEEN now() + interval '1 minute' AND now() +
 	'D05: which is bounded');
 my $retry_at = value($node, "SELECT retry_at FROM ingest.pipeline_status WHERE name = 'away'");
 $peer->mark;
-$node->safe_psql('postgres', "SELECT pg_terminate_backend(w.pid, 10000) FROM ingest._workers() w JOIN ingest._pipeline p ON p.id = w.pipeline_id WHERE p.name = 'away'");
-wait_for($node, "SELECT count(*) FROM ingest._workers() w JOIN ingest._pipeline p ON p.id = w.pipeline_id WHERE p.name = 'away'", 0, 'D05: who waits need not keep a process', 10);
+my $waits = "SELECT w.pid FROM ingest._workers() w JOIN ingest._pipeline p ON p.id = w.pipeline_id WHERE p.name = 'away'";
+my $pid = value($node, $waits);
+$node->safe_psql('postgres', "SELECT pg_terminate_backend($pid, 10000)");
+wait_for($node, "SELECT ($waits) <> $pid", 't', 'D05: the worker ends, there is another', 10);
 is(value($node, "SELECT state || ' ' || retry_at FROM ingest.pipeline_status WHERE name = 'away'"), "backoff $retry_at", 'D05: the end of a worker does not shorten it');
 $node->restart;
 wait_for($node, "SELECT state || ' ' || retry_at FROM ingest.pipeline_status WHERE name = 'away'", "backoff $retry_at", 'D05: a restart does not shorten it', 10);

@@ -68,6 +68,29 @@ $node->safe_psql('postgres', "CALL ingest.run('plain')");
 $node->safe_psql('postgres', "CALL ingest.run('plain')");
 is(history_of($node, 'plain'), 'run schedule done; ' . 'turn manual done; ' x 4 . 'run manual done', 'in the foreground');
 is(value($node, "SELECT read || ' ' || written FROM ingest.pipeline_status WHERE name = 'plain'"), '26 26', 'the sums are those of the batches');
+
+# A call that fails is in the history too, wherever it fails.
+$node->safe_psql('postgres', q(
+	CREATE TABLE fails_source (seq bigint PRIMARY KEY); CREATE TABLE fails (seq bigint PRIMARY KEY); INSERT INTO fails_source VALUES (1);
+	CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'no' USING ERRCODE = 'disk_full'; END $$;
+	CREATE TRIGGER refuse BEFORE INSERT ON fails FOR EACH ROW EXECUTE FUNCTION refuse();
+	SELECT ingest.create_pipeline('fails', 'fails_source', 'fails', schedule => 'manual', mode => 'upsert', key => '{seq}', options => '{"cursor": "seq"}')));
+my $last = "SELECT concat_ws(' ', kind, cause, outcome, sqlstate, message) FROM ingest.batch_history WHERE pipeline = 'fails' ORDER BY id DESC LIMIT 1";
+fails_with($node, "CALL ingest.run('fails')", '53100', qr/no/, 'in a turn');
+is(value($node, $last), 'run manual failed 53100 no', 'in a turn: the history tells');
+my $holder = $node->background_psql('postgres', on_error_die => 1);
+$holder->query_safe('BEGIN; LOCK TABLE fails_source');
+fails_with($node, "SET lock_timeout = '200 ms'; CALL ingest.run('fails')", '55P03', qr/lock timeout/, 'while it reads');
+is(value($node, $last), 'run manual failed 55P03 canceling statement due to lock timeout', 'while it reads: the history tells');
+fails_with($node, "SET statement_timeout = '200 ms'; CALL ingest.run('fails')", '57014', qr/canceling statement/, 'cancelled');
+is(value($node, $last), 'run manual failed 57014 canceling statement due to statement timeout', 'cancelled: the history tells');
+$holder->query_safe('ROLLBACK');
+$holder->quit;
+fails_with($node, "CALL ingest.backfill('fails', '1', '9')", '53100', qr/no/, 'a backfill');
+is(value($node, $last), 'run backfill failed 53100 no', 'a backfill: the history tells');
+$node->safe_psql('postgres', "DROP TRIGGER refuse ON fails; CALL ingest.run('fails')");
+is(value($node, 'SELECT count(*) FROM fails'), 1, 'mended, it runs');
+$node->safe_psql('postgres', "SELECT ingest.drop_pipeline('fails')");
 is(value($node, "SELECT max(finished_at) FILTER (WHERE kind = 'turn') = (SELECT last_batch_at FROM ingest.pipeline_status WHERE name = 'plain')
 	FROM ingest.batch_history WHERE pipeline = 'plain'"), 't', 'and so is the last one');
 $node->safe_psql('postgres', q(SELECT ingest.alter_pipeline('plain', options => '{"history": 2}')));

@@ -68,6 +68,27 @@ is(end_wait($_), '', 'stream: the writer has ended, and so has the waiting') for
 is(value($node, 'SELECT count(*) FROM stream'), 1002, 'stream: nothing is missing');
 $writer->quit;
 
+# Writers whose transactions overlap hold back something at any time, but not for ever
+# what was there at the call.
+$node->safe_psql('postgres', q(SELECT ingest.alter_pipeline('timed', options => '{"late_commits": "wait"}')));
+foreach my $name (qw(stream timed))
+{
+	my @writers = map { $node->background_psql('postgres', on_error_die => 1) } 1 .. 2;
+	$writers[0]->query_safe("BEGIN; INSERT INTO ${name}_source VALUES (100001)");
+	$node->safe_psql('postgres', "INSERT INTO ${name}_source VALUES (100002)");
+	my $waiting = begin_wait("CALL ingest.wait_for('$name', '59 s')");
+	$node->safe_psql('postgres', "SELECT ingest.run_now('timed')") if $name eq 'timed';
+	sleep 3;					# longer than a run that nobody waits for would
+	is(value($node, "SELECT count(*) FROM $name WHERE seq > 100000"), 0, "$name: held back");
+	$writers[1]->query_safe("BEGIN; INSERT INTO ${name}_source VALUES (100003)");
+	$writers[0]->query_safe('COMMIT');
+	is(end_wait($waiting), '', "$name: who began later is not waited for");
+	is(value($node, "SELECT count(*) FROM $name WHERE seq > 100000"), 2, "$name: what was there has arrived");
+	$writers[1]->query_safe('ROLLBACK');
+	$_->quit foreach @writers;
+	$node->safe_psql('postgres', "DELETE FROM ${name}_source WHERE seq > 100000; DELETE FROM $name WHERE seq > 100000");
+}
+
 # ---- by schedule, by hand: a run that begins after the call
 
 my $call = begin_wait("CALL ingest.wait_for('asked', '55 s')");
@@ -86,7 +107,7 @@ $node->safe_psql('postgres', "SELECT ingest.start('next')");
 is(value($node, "CALL ingest.wait_for('next', '20 s'); SELECT count(*) FROM next"), 1002, 'after: all that was there');
 for my $round (1 .. 5)
 {
-	$node->safe_psql('postgres', "INSERT INTO stream_source VALUES (30000 + $round)");
+	$node->safe_psql('postgres', "INSERT INTO stream_source VALUES (200000 + $round)");
 	is(value($node, "CALL ingest.wait_for('stream', '20 s'); CALL ingest.wait_for('next', '20 s'); SELECT count(*) FROM next"),
 		1002 + $round, "after: round $round: through the chain");
 }
@@ -114,8 +135,8 @@ foreach my $how (qw(pg_cancel_backend pg_terminate_backend))
 	$node->safe_psql('postgres', "SELECT $how(pid) FROM pg_stat_activity WHERE query LIKE 'CALL ingest.wait_for(''more''%' AND wait_event_type = 'Extension'");
 	like(end_wait($call), qr/57014|57P01/, $how);
 }
-$node->safe_psql('postgres', 'INSERT INTO stream_source VALUES (40001)');
-is(value($node, "CALL ingest.wait_for('stream', '20 s'); SELECT count(*) FROM stream WHERE seq = 40001"), 1, 'the next one is served');
+$node->safe_psql('postgres', 'INSERT INTO stream_source VALUES (300001)');
+is(value($node, "CALL ingest.wait_for('stream', '20 s'); SELECT count(*) FROM stream WHERE seq = 300001"), 1, 'the next one is served');
 
 # ---- no library, no background
 
