@@ -204,4 +204,13 @@ ingest_compat_input_call(FmgrInfo *flinfo, char *text, Oid ioparam, int32 typmod
 #define ingest_compat_vxid_owner(vxid) BackendIdGetProc((vxid).backendId)
 #endif
 
+/* Room before the tuple can be asked for since 18. */
+#if PG_VERSION_NUM >= 180000
+#define ingest_compat_form_minimal_tuple(desc, values, isnull) \
+	heap_form_minimal_tuple(desc, values, isnull, 0)
+#else
+#define ingest_compat_form_minimal_tuple(desc, values, isnull) \
+	heap_form_minimal_tuple(desc, values, isnull)
+#endif
+
 #endif							/* INGEST_COMPAT_H */

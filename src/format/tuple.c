@@ -12,6 +12,7 @@
 #include "access/detoast.h"
 #include "access/htup_details.h"
 #include "catalog/pg_type.h"
+#include "core/compat.h"
 #include "fmgr.h"
 #include "format/tuple.h"
 #include "utils/builtins.h"
@@ -58,7 +59,7 @@ ingest_tuple_form(TupleTableSlot *slot)
 
 	slot_getallattrs(slot);
 	if (!has_external_value(slot))
-		return heap_form_minimal_tuple(desc, slot->tts_values, slot->tts_isnull);
+		return ingest_compat_form_minimal_tuple(desc, slot->tts_values, slot->tts_isnull);
 
 	/* The table may be changed, and vacuumed, before the row is loaded. */
 	values = palloc(sizeof(Datum) * desc->natts);
@@ -70,7 +71,7 @@ ingest_tuple_form(TupleTableSlot *slot)
 			values[i] = PointerGetDatum(detoast_external_attr((struct varlena *)
 															  DatumGetPointer(values[i])));
 	}
-	tuple = heap_form_minimal_tuple(desc, values, slot->tts_isnull);
+	tuple = ingest_compat_form_minimal_tuple(desc, values, slot->tts_isnull);
 	for (int i = 0; i < desc->natts; i++)
 		if (!slot->tts_isnull[i] && values[i] != slot->tts_values[i])
 			pfree(DatumGetPointer(values[i]));

@@ -13,6 +13,7 @@
 #include "access/table.h"
 #include "access/xact.h"
 #include "catalog/pg_type.h"
+#include "core/compat.h"
 #include "executor/executor.h"
 #include "executor/spi.h"
 #include "lib/stringinfo.h"
@@ -229,7 +230,7 @@ cast_key(Cast *cast, MinimalTuple key)
 		if (cast->exprs[i])
 			values[i] = ExecEvalExprSwitchContext(cast->exprs[i], cast->econtext, &isnull[i]);
 	}
-	made = heap_form_minimal_tuple(desc, values, isnull);
+	made = ingest_compat_form_minimal_tuple(desc, values, isnull);
 	pfree(values);
 	pfree(isnull);
 	return made;

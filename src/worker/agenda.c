@@ -117,7 +117,7 @@ steady_time(TimestampTz at)
 	static int64 offset = 0;
 	int64		present = GetCurrentTimestamp() - ingest_clock_ms() * 1000;
 
-	if (offset == 0 || Abs(present - offset) > CLOCK_TOLERANCE_US)
+	if (offset == 0 || Max(present - offset, offset - present) > CLOCK_TOLERANCE_US)
 		offset = present;
 	return at - offset;
 }
