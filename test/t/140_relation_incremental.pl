@@ -174,6 +174,7 @@ like($plan, qr/Index Scan using late_pkey/, 'which uses the index');
 
 # ---- the soak
 
+$session->close;
 my $seconds = $ENV{INGEST_SOAK} // 15;
 $node->safe_psql('postgres', "
 	CREATE TABLE ins (id bigserial PRIMARY KEY, v int, at timestamptz NOT NULL DEFAULT now());
@@ -241,6 +242,5 @@ $node->safe_psql('postgres', 'UPDATE upd SET id = id + 1000 WHERE id <= 10; DELE
 wait_for($node, 'SELECT NOT EXISTS (TABLE upd EXCEPT TABLE whole) AND NOT EXISTS (TABLE whole EXCEPT TABLE upd)', 't',
 	'a full refresh carries changed keys and deletes');
 
-$session->close;
 $node->stop;
 done_testing();
