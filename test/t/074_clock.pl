@@ -3,35 +3,17 @@
 use strict;
 use warnings;
 
-use Cwd qw(abs_path);
 use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(sleep);
 
+use ClockTest;
 use IngestTest;
 use KafkaPeer;
 use ProcessTest;
 
 my $kafka = KafkaPeer->new->start;
-my $clock = abs_path(PostgreSQL::Test::Utils::tempdir) . '/clock';
-
-# test/lib/clock.c reads it all the time.
-sub set_clock
-{
-	my ($hours) = @_;
-	open my $file, -e $clock ? '+<' : '>', $clock or die "$clock: $!";
-	syswrite $file, pack 'q', 3600 * $hours;
-	close $file;
-	return;
-}
-
-set_clock(0);
-my $node;
-{
-	local $ENV{LD_PRELOAD} = abs_path("$ENV{INGEST_TEST_BIN}/clock.so");
-	local $ENV{INGEST_CLOCK} = $clock;
-	$node = start_node('clock');
-}
+my $node = with_clock(sub { start_node('clock') });
 create_server($node, $kafka);
 unreachable_server($node, 'nobody', '127.0.0.1:1');
 $node->safe_psql('postgres', "ALTER SERVER nobody OPTIONS (SET timeout '100 ms')");

@@ -3,34 +3,16 @@
 use strict;
 use warnings;
 
-use Cwd qw(abs_path);
 use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(sleep time);
 
+use ClockTest;
 use IngestTest;
 use ProcessTest;
 use RunTest;
 
-# test/lib/clock.c reads it all the time.
-my $clock = abs_path(PostgreSQL::Test::Utils::tempdir) . '/clock';
-
-sub set_clock
-{
-	my ($hours) = @_;
-	open my $file, -e $clock ? '+<' : '>', $clock or die "$clock: $!";
-	syswrite $file, pack 'q', 3600 * $hours;
-	close $file;
-	return;
-}
-
-set_clock(0);
-my $node;
-{
-	local $ENV{LD_PRELOAD} = abs_path("$ENV{INGEST_TEST_BIN}/clock.so");
-	local $ENV{INGEST_CLOCK} = $clock;
-	$node = start_node('runs', conf => "ingest.max_workers = 4\nmax_prepared_transactions = 2");
-}
+my $node = with_clock(sub { start_node('runs', conf => "ingest.max_workers = 4\nmax_prepared_transactions = 2") });
 
 sub start { $node->safe_psql('postgres', "SELECT ingest.start('$_')") foreach @_; return }
 
@@ -251,11 +233,7 @@ is(runs_of($node, 'clock_skip'), '', 'catch_up skip: none');
 # a run that is due while the server is down
 $node->stop;
 set_clock(6);
-{
-	local $ENV{LD_PRELOAD} = abs_path("$ENV{INGEST_TEST_BIN}/clock.so");
-	local $ENV{INGEST_CLOCK} = $clock;
-	$node->start;
-}
+with_clock(sub { $node->start });
 wait_for($node, "SELECT count(*) FROM ingest.batch_history WHERE pipeline = 'clock_once'", 2, 'after a restart: what was missed');
 wait_for($node, "SELECT count(*) FROM ingest.batch_history WHERE pipeline = 'clock_all'", 6, 'after a restart: each');
 sleep 0.5;
