@@ -398,8 +398,8 @@ find_span(const IngestSchedule *schedule, const IngestActiveSpan *span, int64 da
  * This moment when it is within a span, or else the beginning of the next one.  In
  * two weeks each comes, the one that the clock was set over, too.
  */
-static TimestampTz
-first_active(const IngestSchedule *schedule, TimestampTz at)
+TimestampTz
+ingest_schedule_first_active(const IngestSchedule *schedule, TimestampTz at)
 {
 	pg_time_t	now = timestamptz_to_time_t(at);
 	int64		today = ingest_zone_clock(now, zone_of(schedule)) / SECS_PER_DAY;
@@ -525,9 +525,9 @@ ingest_schedule_next(const IngestSchedule *schedule, TimestampTz previous, Times
 	switch (schedule->kind)
 	{
 		case INGEST_SCHEDULE_INTERVAL:
-			return first_active(schedule, next_of_interval(schedule, previous, now));
+			return ingest_schedule_first_active(schedule, next_of_interval(schedule, previous, now));
 		case INGEST_SCHEDULE_CRON:
-			return first_active(schedule, next_of_cron(schedule, all ? previous : now));
+			return ingest_schedule_first_active(schedule, next_of_cron(schedule, all ? previous : now));
 		default:
 			return DT_NOEND;
 	}
@@ -542,7 +542,7 @@ first_due(const IngestSchedule *schedule, TimestampTz now)
 	if (schedule->kind == INGEST_SCHEDULE_CRON)
 		return ingest_schedule_next(schedule, 0, now);
 	room = add_interval(schedule, now) - now;
-	return first_active(schedule, now + jitter_of(schedule, 0, room));
+	return ingest_schedule_first_active(schedule, now + jitter_of(schedule, 0, room));
 }
 
 /* Has the time after this one come as well?  Before that, a run is only late. */
@@ -573,12 +573,6 @@ ingest_schedule_due(const IngestSchedule *schedule, TimestampTz stored, Timestam
 	}
 	if (schedule->catch_up == INGEST_CATCH_UP_SKIP && was_missed(schedule, stored, now))
 		return ingest_schedule_next(schedule, stored, now);
-	active = first_active(schedule, now);
+	active = ingest_schedule_first_active(schedule, now);
 	return active == now ? stored : active;
-}
-
-TimestampTz
-ingest_schedule_first_active(const IngestSchedule *schedule, TimestampTz at)
-{
-	return first_active(schedule, at);
 }
