@@ -72,12 +72,8 @@ read_slice(Call *call)
 						  call->backfill->next)
 	};
 
-	PushActiveSnapshot(GetTransactionSnapshot());
-	drain.run = ingest_run_open(call->pl->id, -1, CurrentMemoryContext);
-	PopActiveSnapshot();
-	ingest_run_set_cause(drain.run, INGEST_CAUSE_BACKFILL, call->began);
+	ingest_foreground_open(&drain, call->pl->id, INGEST_CAUSE_BACKFILL, call->began);
 	ingest_run_set_slice(drain.run, call->prefix, call->backfill->next, call->backfill->slice_end);
-	SPI_commit();
 	ingest_foreground_drain(&drain);
 	ingest_run_close(drain.run);
 

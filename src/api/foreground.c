@@ -160,6 +160,16 @@ wait_for_source(pgsocket fd, long timeout)
 }
 
 void
+ingest_foreground_open(IngestForeground *drain, int32 pipeline_id, IngestCause cause, TimestampTz began)
+{
+	PushActiveSnapshot(GetTransactionSnapshot());
+	drain->run = ingest_run_open(pipeline_id, -1, CurrentMemoryContext);
+	PopActiveSnapshot();
+	ingest_run_set_cause(drain->run, cause, began);
+	SPI_commit();
+}
+
+void
 ingest_foreground_drain(IngestForeground *drain)
 {
 	IngestError unready = {0};

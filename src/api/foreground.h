@@ -33,6 +33,10 @@ extern const IngestXact ingest_foreground_xact;
 /* raises: ERRCODE_INVALID_TRANSACTION_TERMINATION when the call cannot commit */
 extern void ingest_foreground_check(FunctionCallInfo fcinfo, const char *procedure);
 
+/* Fill in drain->run, alone with the pipeline.  xact: between commits.  raises: yes */
+extern void ingest_foreground_open(IngestForeground *drain, int32 pipeline_id, IngestCause cause,
+								   TimestampTz began);
+
 /* Read up to what the source holds now.  xact: between commits.  raises: yes */
 extern void ingest_foreground_drain(IngestForeground *drain);
 

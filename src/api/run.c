@@ -82,11 +82,7 @@ report_total(const char *name, const IngestForeground *drain)
 static void
 drain_pipeline(const IngestPipeline *pl, IngestForeground *drain, TimestampTz began)
 {
-	PushActiveSnapshot(GetTransactionSnapshot());
-	drain->run = ingest_run_open(pl->id, -1, CurrentMemoryContext);
-	PopActiveSnapshot();
-	ingest_run_set_cause(drain->run, INGEST_CAUSE_MANUAL, began);
-	SPI_commit();
+	ingest_foreground_open(drain, pl->id, INGEST_CAUSE_MANUAL, began);
 	ingest_foreground_drain(drain);
 	end_run(drain, began);
 	ingest_run_close(drain->run);
